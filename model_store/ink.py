@@ -1,0 +1,314 @@
+"""The digit normaliser: any picture of one digit becomes 28×28 pixels as MNIST's are.
+
+Trainer, server and tests share it, so that what a network is asked is what it was taught.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageFilter
+
+SIZE = 28  # side of the result, pixels
+BOX = 20  # the digit's longer side in it, pixels
+STROKE = (1.8, 3.6)  # a mean stroke outside this range is grown or worn into it, pixels
+WORKING = 192  # the longer side at which ink is looked for, pixels
+FINE = 4  # strokes are evened out at this many times the final resolution
+PEAK = 20  # pixels whose mean is the ink's strength at its strongest
+FAINTEST = 10.0  # grey levels (of 255) by which ink must differ from its ground
+
+Grey = NDArray[np.float32]
+Mask = NDArray[np.bool_]
+Box = tuple[int, int, int, int]
+
+
+class BlankError(ValueError):
+    """A picture without ink."""
+
+
+def normalise(image: Image.Image) -> NDArray[np.uint8]:
+    """The digit in `image` as white ink on black, uint8 of shape (28, 28).
+
+    `image` is upright, of mode L, RGB or RGBA and any size; its ink may be darker or lighter
+    than the ground, the ground uneven or transparent. The digit is scaled to fit 20×20 pixels
+    and its centre of mass put in the middle, as LeCun et al. (1998) made MNIST, and strokes
+    that are thinner or thicker than MNIST's are evened out. Raises `BlankError` where no ink
+    is found.
+    """
+    grey = _grey(image)
+    ink, box = _find(_working_size(grey))
+    factor = max(grey.size) / max(ink.shape)
+    if factor > 1:
+        # Look again, closer, at a square round the digit.
+        left, top, right, bottom = (edge * factor for edge in box)
+        reach = 0.8 * max(right - left, bottom - top) + 2 * factor
+        x, y = (left + right) / 2, (top + bottom) / 2
+        near = (
+            max(round(x - reach), 0),
+            max(round(y - reach), 0),
+            min(round(x + reach), grey.width),
+            min(round(y + reach), grey.height),
+        )
+        ink, box = _find(_working_size(grey.crop(near)))
+    left, top, right, bottom = box
+    return _centre(_even_strokes(ink[top:bottom, left:right]))
+
+
+def _grey(image: Image.Image) -> Image.Image:
+    """One channel, that in which the picture varies most, on an opaque ground."""
+    if image.mode == "RGBA":
+        image = _on_contrasting_ground(image)
+    if image.mode != "RGB":
+        return image.convert("L")
+    small = np.asarray(image.reduce(max(1, max(image.size) // 128)), np.float32)
+    luma = small @ np.array([0.299, 0.587, 0.114], np.float32)
+    channels = [luma, *np.moveaxis(small, 2, 0)]
+    spread = [float(np.ptp(np.percentile(channel, (1, 99)))) for channel in channels]
+    best = int(np.argmax(spread))
+    # Luma is the least noisy: another channel has to show clearly more.
+    if best == 0 or spread[best] < 1.5 * spread[0]:
+        return image.convert("L")
+    return image.getchannel(best - 1)
+
+
+def _on_contrasting_ground(image: Image.Image) -> Image.Image:
+    """Lays a transparent drawing on white, or on black where its own colour is light."""
+    alpha = np.asarray(image.getchannel("A"), np.float32)
+    if alpha.min() == 255:
+        return image.convert("RGB")
+    weight = float(alpha.sum())
+    lightness = float((np.asarray(image.convert("L"), np.float32) * alpha).sum()) / max(weight, 1)
+    ground = Image.new("RGBA", image.size, "white" if lightness < 128 else "black")
+    return Image.alpha_composite(ground, image).convert("RGB")
+
+
+def _working_size(grey: Image.Image) -> Image.Image:
+    factor = WORKING / max(grey.size)
+    if factor >= 1:
+        return grey
+    size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
+    return grey.resize(size, Image.Resampling.BOX)
+
+
+def _find(image: Image.Image) -> tuple[Grey, Box]:
+    """The ink of a one-channel picture, 0..1, and the box (left, top, right, bottom) round it."""
+    strength, noise = _strength(np.asarray(image, np.float32))
+    least = max(6 * noise, FAINTEST)
+    at_edge = _edge_of_the_paper(strength, least)
+    try:
+        mask, level = _digit(np.where(at_edge, 0, strength), least)
+    except BlankError:
+        if not at_edge.any():
+            raise
+        mask, level = _digit(strength, least)
+    ground = min(2.5 * noise, 0.3 * level)
+    ink = np.clip((strength - ground) / (level - ground), 0, 1) * _grown(mask)
+    ys, xs = np.nonzero(ink > 0.2)
+    return ink, (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+
+
+def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
+    """Where the digit's ink is, and how strong it is; raises `BlankError`."""
+    strongest = np.partition(strength.ravel(), -PEAK)[-PEAK:] if strength.size > PEAK else strength
+    strong = strength > max(0.5 * float(strongest.mean()), least)
+    if not strong.any():
+        raise BlankError("no ink found")
+    level = float(np.percentile(strength[strong], 60))
+    # Between the ink's strength and that of ruled lines, which is a third of it or less.
+    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strength > 0.5 * level)
+    if least > FAINTEST and (mask.sum() < 12 or max(np.ptp(np.nonzero(mask), axis=1)) < 5):
+        raise BlankError("nothing but grain found")
+    return mask, level
+
+
+def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
+    """What runs along the picture's border: the desk beside the paper, a shadow, a frame."""
+    labels, count = _components(strength > max(0.3 * float(strength.max()), least))
+    boxes = _boxes(labels, count)
+    sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    along = np.bincount(border, minlength=count + 1) > 0.25 * sides
+    along[0] = False
+    return _grown(_grown(np.asarray(along[labels], bool)))
+
+
+def _strength(grey: Grey) -> tuple[Grey, float]:
+    """How far each pixel stands out from the ground, in grey levels, and the ground's noise."""
+    if _ink_is_light(grey):
+        grey = 255 - grey
+    residual = _ground(grey) - grey
+    sample = residual[:: 1 + grey.shape[0] // 160, :: 1 + grey.shape[1] // 160]
+    centre = float(np.median(sample))
+    noise = 1.4826 * float(np.median(np.abs(sample - centre)))
+    return np.clip(residual - centre, 0, None), noise
+
+
+def _ink_is_light(grey: Grey) -> bool:
+    """Whether the ink, the lesser part and seldom at the border, is lighter than the ground."""
+    small = _reduced(grey, 48)
+    uneven = small - _trend(small)
+    border = np.concatenate([uneven[0], uneven[-1], uneven[:, 0], uneven[:, -1]])
+    level = np.median(np.concatenate([uneven.ravel(), np.resize(border, uneven.size // 2)]))
+    # A thin digit in a large picture is a few pixels here: the extremes, not percentiles.
+    ordered = np.sort(uneven, axis=None)
+    return bool(ordered[-6:].mean() - level > level - ordered[:6].mean())
+
+
+def _trend(grey: Grey) -> Grey:
+    """A quadratic surface through most of `grey`: uneven light, by reweighted least squares."""
+    height, width = grey.shape
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+    values = grey.ravel().astype(float)
+    surface = np.full_like(values, np.median(values))
+    for _ in range(4):
+        off = np.abs(values - surface)
+        weight = 1 / (1 + (off / (1.5 * np.median(off) + 2)) ** 2)
+        weighted = terms.T * weight
+        surface = terms @ np.linalg.solve(weighted @ terms + 1e-6 * np.eye(6), weighted @ values)
+    return surface.reshape(grey.shape).astype(np.float32)
+
+
+def _ground(grey: Grey) -> Grey:
+    """The paper under dark ink: a closing (Serra, 1982) with a window wider than strokes."""
+    reach = max(3, round(0.4 * min(grey.shape)) | 1)
+    # The border goes on outside, or the slope of the light would be cut off there.
+    return -_highest(-_highest(np.pad(grey, reach - 1, "edge"), reach), reach)
+
+
+def _reduced(grey: Grey, side: int) -> Grey:
+    """`grey` at a longer side of `side` pixels or little more."""
+    factor = max(1, max(grey.shape) // side)
+    return np.asarray(Image.fromarray(grey).reduce(factor), np.float32)
+
+
+def _highest(grey: Grey, reach: int) -> Grey:
+    """The highest value in each window of `reach` × `reach`; each side shrinks by reach - 1."""
+    for _ in range(2):
+        done = 1
+        while done < reach:
+            step = min(done, reach - done)
+            grey = np.maximum(grey[step:], grey[:-step])
+            done += step
+        grey = grey.T
+    return grey
+
+
+def _main_parts(mask: Mask, strong: Mask) -> Mask:
+    """Keeps the largest part of `mask` and what belongs to it; specks and things apart go."""
+    labels, count = _components(mask)
+    areas = np.bincount(labels[strong], minlength=count + 1).astype(float)
+    areas[0] = 0
+    boxes = _boxes(labels, count)
+    main = int(areas.argmax())
+    left, top, right, bottom = boxes[main]
+    reach = 0.3 * max(right - left, bottom - top)
+    near = (
+        (boxes[:, 0] < right + reach)
+        & (boxes[:, 2] > left - reach)
+        & (boxes[:, 1] < bottom + reach)
+        & (boxes[:, 3] > top - reach)
+    )
+    keep = (near & (areas > 0.03 * areas[main])) | (areas > 0.25 * areas[main])
+    keep[0] = False
+    return np.asarray(keep[labels], bool)
+
+
+def _components(mask: Mask) -> tuple[NDArray[np.intp], int]:
+    """Numbers the 8-connected parts of `mask` from 1; returns the numbers and how many."""
+    height, width = mask.shape
+    padded = np.zeros((height, width + 2), np.int8)
+    padded[:, 1:-1] = mask
+    change = np.diff(padded, axis=1)
+    rows, starts = np.nonzero(change == 1)
+    _, ends = np.nonzero(change == -1)
+    parent = list(range(len(rows)))
+
+    def root(run: int) -> int:
+        while parent[run] != run:
+            parent[run] = parent[parent[run]]
+            run = parent[run]
+        return run
+
+    first = np.searchsorted(rows, np.arange(height + 1)).tolist()
+    start, end = starts.tolist(), ends.tolist()
+    for row in range(1, height):
+        above, run = first[row - 1], first[row]
+        while above < first[row] and run < first[row + 1]:
+            if start[above] <= end[run] and start[run] <= end[above]:
+                parent[root(run)] = root(above)
+            if end[above] < end[run]:
+                above += 1
+            else:
+                run += 1
+    roots = np.array([root(run) for run in range(len(rows))], np.intp)
+    names, numbers = np.unique(roots, return_inverse=True)
+    steps = np.zeros((height, width + 1), np.intp)
+    steps[rows, starts] = numbers + 1
+    steps[rows, ends] -= numbers + 1
+    return steps.cumsum(axis=1)[:, :-1], len(names)
+
+
+def _boxes(labels: NDArray[np.intp], count: int) -> NDArray[np.intp]:
+    """The box of each part: (count + 1, 4) of left, top, right, bottom; row 0 is empty."""
+    boxes = np.zeros((count + 1, 4), np.intp)
+    ys, xs = np.nonzero(labels)
+    parts = labels[ys, xs]
+    boxes[1:, :2] = max(labels.shape)
+    for side, edge in enumerate((xs, ys)):
+        np.minimum.at(boxes[:, side], parts, edge)
+        np.maximum.at(boxes[:, side + 2], parts, edge + 1)
+    return boxes
+
+
+def _grown(mask: Mask) -> Mask:
+    """`mask` and its neighbours, where the soft edge of the ink lies."""
+    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(3)), bool)
+
+
+def _even_strokes(ink: Grey) -> Image.Image:
+    """Fits `ink` into 20×20 pixels, its strokes grown or worn towards MNIST's width."""
+    height, width = ink.shape
+    stroke = _stroke_width(ink) * BOX / max(height, width)
+    change = min(max(stroke, STROKE[0]), STROKE[1]) - stroke
+    # Wearing is kept short of the stroke's thin parts; growing makes the digit larger.
+    change = max(change, -0.4 * stroke)
+    steps = round(change * FINE / 2)
+    side = BOX * FINE - 2 * steps
+    scale = side / max(height, width)
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    picture = Image.fromarray((ink * 255).astype(np.uint8))
+    reduce = Image.Resampling.BOX if scale < 1 else Image.Resampling.BICUBIC
+    sheet = Image.new("L", (BOX * FINE, BOX * FINE))
+    sheet.paste(
+        picture.resize(size, reduce),
+        ((sheet.width - size[0]) // 2, (sheet.height - size[1]) // 2),
+    )
+    change_filter = ImageFilter.MaxFilter(3) if steps > 0 else ImageFilter.MinFilter(3)
+    for _ in range(abs(steps)):
+        sheet = sheet.filter(change_filter)
+    # A blurred or enlarged stroke gets MNIST's crisp edge back.
+    crisp = [round(min(max((value / 255 - 0.2) / 0.5, 0), 1) * 255) for value in range(256)]
+    return sheet.point(crisp).reduce(FINE)
+
+
+def _stroke_width(ink: Grey) -> float:
+    """The mean width of the strokes in pixels: twice the area over the outline's length."""
+    area = float(ink.sum())
+    padded = np.pad(ink, 1)
+    outline = np.abs(np.diff(padded, axis=0)).sum() + np.abs(np.diff(padded, axis=1)).sum()
+    # Steps along both axes overrate a slanted outline by 4 / π on average.
+    return 2 * area / max(float(outline) * math.pi / 4, 1e-6)
+
+
+def _centre(digit: Image.Image) -> NDArray[np.uint8]:
+    """Puts the centre of mass of a 20×20 picture into the middle of 28×28 pixels."""
+    ink = np.asarray(digit, np.float32)
+    mass = max(float(ink.sum()), 1e-6)
+    x = float((ink.sum(axis=0) * (np.arange(ink.shape[1]) + 0.5)).sum()) / mass
+    y = float((ink.sum(axis=1) * (np.arange(ink.shape[0]) + 0.5)).sum()) / mass
+    canvas = Image.new("L", (SIZE, SIZE))
+    canvas.paste(digit, (round(SIZE / 2 - x), round(SIZE / 2 - y)))
+    return np.asarray(canvas)

@@ -1,0 +1,127 @@
+"""Saving and loading of checkpoints: the one place that knows TorchScript's file format."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from model_store.card import Card, CardError
+
+if TYPE_CHECKING:  # torch takes a second to import, and reading cards does not need it
+    import torch
+
+ROOT = Path(__file__).resolve().parent
+CHECKPOINT = "model.pt"
+CARD = "card.json"
+
+
+class StoreError(Exception):
+    """A checkpoint that cannot be used; the message says why and what to do."""
+
+
+def folders(root: Path = ROOT) -> list[Path]:
+    """The model folders under `root` (those that hold a card or a checkpoint), sorted by name."""
+    if not root.is_dir():
+        return []
+    return sorted(
+        path for path in root.iterdir() if (path / CARD).is_file() or (path / CHECKPOINT).is_file()
+    )
+
+
+def read_card(folder: Path) -> Card:
+    """The card beside the checkpoint in `folder`; raises `StoreError`."""
+    try:
+        return Card.from_json((folder / CARD).read_bytes())
+    except OSError as error:
+        raise StoreError(
+            f"{folder.name}: no readable {CARD} ({error.strerror}); train the model again"
+        ) from error
+    except CardError as error:
+        raise StoreError(f"{folder.name}: {error}; train the model again") from error
+
+
+def save(module: torch.jit.ScriptModule, card: Card, folder: Path) -> Card:
+    """Writes `module` with its card embedded, and the card beside it, into `folder`.
+
+    Each file is replaced in one step, the checkpoint first, so that an interrupted save is
+    found by its SHA-256 and never half loaded. Returns the card with `sha256` and `size`.
+    """
+    import torch  # noqa: PLC0415
+
+    folder.mkdir(parents=True, exist_ok=True)
+    buffer = io.BytesIO()
+    embedded = replace(card, sha256="", size=0)
+    with _deprecation_unsaid():
+        torch.jit.save(module, buffer, _extra_files={CARD: embedded.to_json()})
+    content = buffer.getvalue()
+    card = replace(card, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+    _replace_file(folder / CHECKPOINT, content)
+    _replace_file(folder / CARD, card.to_json().encode())
+    return card
+
+
+def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
+    """Loads the checkpoint in `folder`, on the CPU and in evaluation mode, and its card.
+
+    A TorchScript file can run code, so its SHA-256 is compared with the card's first, over the
+    same bytes that are then loaded. Raises `StoreError`.
+    """
+    import torch  # noqa: PLC0415
+
+    card = read_card(folder)
+    try:
+        content = (folder / CHECKPOINT).read_bytes()
+    except OSError as error:
+        raise StoreError(
+            f"{folder.name}: no readable {CHECKPOINT} ({error.strerror}); train the model again"
+        ) from error
+    if hashlib.sha256(content).hexdigest() != card.sha256:
+        raise StoreError(
+            f"{folder.name}: {CHECKPOINT} is not the file that {CARD} describes (SHA-256 differs); "
+            "restore both from one place, or train the model again"
+        )
+    extra = {CARD: ""}
+    try:
+        with _deprecation_unsaid():
+            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+                io.BytesIO(content), map_location="cpu", _extra_files=extra
+            )
+        embedded = Card.from_json(extra[CARD])
+    except (RuntimeError, ValueError) as error:
+        raise StoreError(
+            f"{folder.name}: {CHECKPOINT} is no checkpoint of ours: {error}"
+        ) from error
+    if embedded != replace(card, sha256="", size=0):
+        raise StoreError(
+            f"{folder.name}: the card in {CHECKPOINT} differs from {CARD}; "
+            "restore both from one place, or train the model again"
+        )
+    module.eval()
+    for parameter in module.parameters():
+        parameter.requires_grad_(False)
+    return module, card
+
+
+@contextmanager
+def _deprecation_unsaid() -> Iterator[None]:
+    """TorchScript works in every release we admit; its users need not hear of its age each time."""
+    with warnings.catch_warnings():
+        for category in (FutureWarning, DeprecationWarning):
+            warnings.filterwarnings("ignore", r"`torch\.jit\.", category)
+        yield
+
+
+def _replace_file(path: Path, content: bytes) -> None:
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    partial.replace(path)
