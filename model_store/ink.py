@@ -5,6 +5,7 @@ Trainer, server and tests share it, so that what a network is asked is what it w
 
 from __future__ import annotations
 
+import contextlib
 import math
 
 import numpy as np
@@ -18,6 +19,8 @@ WORKING = 192  # the longer side at which ink is looked for, pixels
 FINE = 4  # strokes are evened out at this many times the final resolution
 PEAK = 20  # pixels whose mean is the ink's strength at its strongest
 FAINTEST = 10.0  # grey levels (of 255) by which ink must differ from its ground
+
+PREPROCESSING = {"method": "ink", "size": SIZE, "box": BOX, "stroke": list(STROKE)}
 
 Grey = NDArray[np.float32]
 Mask = NDArray[np.bool_]
@@ -95,14 +98,15 @@ def _working_size(grey: Image.Image) -> Image.Image:
 def _find(image: Image.Image) -> tuple[Grey, Box]:
     """The ink of a one-channel picture, 0..1, and the box (left, top, right, bottom) round it."""
     strength, noise = _strength(np.asarray(image, np.float32))
-    least = max(6 * noise, FAINTEST)
+    least = max(9 * noise, FAINTEST)
+    mask, level = _digit(strength, least)
     at_edge = _edge_of_the_paper(strength, least)
-    try:
-        mask, level = _digit(np.where(at_edge, 0, strength), least)
-    except BlankError:
-        if not at_edge.any():
-            raise
-        mask, level = _digit(strength, least)
+    if at_edge.any():
+        with contextlib.suppress(BlankError):
+            inner, inner_level = _digit(np.where(at_edge, 0, strength), least)
+            # A digit that fills the picture meets its border too: what is left must be one.
+            if inner_level > 0.35 * level and _extent(inner) > 0.1 * max(inner.shape):
+                mask, level = inner, inner_level
     ground = min(2.5 * noise, 0.3 * level)
     ink = np.clip((strength - ground) / (level - ground), 0, 1) * _grown(mask)
     ys, xs = np.nonzero(ink > 0.2)
@@ -118,9 +122,14 @@ def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
     level = float(np.percentile(strength[strong], 60))
     # Between the ink's strength and that of ruled lines, which is a third of it or less.
     mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strength > 0.5 * level)
-    if least > FAINTEST and (mask.sum() < 12 or max(np.ptp(np.nonzero(mask), axis=1)) < 5):
+    if least > FAINTEST and (mask.sum() < 12 or _extent(mask) < 6):
         raise BlankError("nothing but grain found")
     return mask, level
+
+
+def _extent(mask: Mask) -> int:
+    """The longer side of the box round `mask`, pixels."""
+    return int(np.ptp(np.nonzero(mask), axis=1).max()) + 1
 
 
 def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
@@ -136,46 +145,75 @@ def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
 
 def _strength(grey: Grey) -> tuple[Grey, float]:
     """How far each pixel stands out from the ground, in grey levels, and the ground's noise."""
-    if _ink_is_light(grey):
-        grey = 255 - grey
-    residual = _ground(grey) - grey
-    sample = residual[:: 1 + grey.shape[0] // 160, :: 1 + grey.shape[1] // 160]
-    centre = float(np.median(sample))
-    noise = 1.4826 * float(np.median(np.abs(sample - centre)))
+    light = _light(grey)
+    if _ink_is_light(grey - light):
+        grey, light = 255 - grey, 255 - light
+    residual = _ground(grey, light) - grey
+    noise = _noise(grey)
+    # Ink may cover most of a tight crop; the ground is sought among the lesser residuals.
+    centre = float(np.percentile(residual[::2, ::2], 30)) + 0.5 * noise
     return np.clip(residual - centre, 0, None), noise
 
 
-def _ink_is_light(grey: Grey) -> bool:
-    """Whether the ink, the lesser part and seldom at the border, is lighter than the ground."""
+def _noise(grey: Grey) -> float:
+    """The standard deviation of the grain, from second differences, which slopes leave out."""
+    apart = 3  # pixels: neighbours share a camera's blur
+    if min(grey.shape) <= 2 * apart:
+        return 0.0
+    across = grey[:, : -2 * apart] - 2 * grey[:, apart:-apart] + grey[:, 2 * apart :]
+    return float(np.median(np.abs(across[::2, ::2]))) / (0.6745 * math.sqrt(6))
+
+
+def _light(grey: Grey) -> Grey:
+    """Uneven light on the ground: a quadratic surface through most of the picture's rim.
+
+    Fitted by iteratively reweighted least squares (Holland and Welsch, 1977), which pass over
+    the ink; the inside counts little, since a tight crop's inside is ink.
+    """
     small = _reduced(grey, 48)
-    uneven = small - _trend(small)
-    border = np.concatenate([uneven[0], uneven[-1], uneven[:, 0], uneven[:, -1]])
-    level = np.median(np.concatenate([uneven.ravel(), np.resize(border, uneven.size // 2)]))
+    rim = _rim(small).ravel()
+    terms = _quadratic(*small.shape)
+    values = small.ravel().astype(float)
+    base = np.where(rim, 1.0, 0.1)
+    surface = np.full_like(values, np.median(values[rim]))
+    for _ in range(4):
+        off = np.abs(values - surface)
+        weighted = terms.T * (base / (1 + (off / (1.5 * np.median(off[rim]) + 2)) ** 2))
+        factors = np.linalg.solve(weighted @ terms + 1e-6 * np.eye(6), weighted @ values)
+        surface = terms @ factors
+    return (_quadratic(*grey.shape) @ factors).reshape(grey.shape).astype(np.float32)
+
+
+def _quadratic(height: int, width: int) -> NDArray[np.float64]:
+    """The terms of a quadratic surface at each pixel: (height × width, 6)."""
+    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
+    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+
+
+def _rim(grey: Grey) -> Mask:
+    """The outer tenth of a picture on each side."""
+    rim = np.ones(grey.shape, bool)
+    y, x = (max(1, side // 10) for side in grey.shape)
+    rim[y:-y, x:-x] = False
+    return rim
+
+
+def _ink_is_light(uneven: Grey) -> bool:
+    """Whether what stands out furthest from the ground, which most of the rim shows, is lighter."""
+    level = np.median(uneven[_rim(uneven)])
+    ordered = np.sort(_reduced(uneven, 48), axis=None)
     # A thin digit in a large picture is a few pixels here: the extremes, not percentiles.
-    ordered = np.sort(uneven, axis=None)
     return bool(ordered[-6:].mean() - level > level - ordered[:6].mean())
 
 
-def _trend(grey: Grey) -> Grey:
-    """A quadratic surface through most of `grey`: uneven light, by reweighted least squares."""
-    height, width = grey.shape
-    y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
-    values = grey.ravel().astype(float)
-    surface = np.full_like(values, np.median(values))
-    for _ in range(4):
-        off = np.abs(values - surface)
-        weight = 1 / (1 + (off / (1.5 * np.median(off) + 2)) ** 2)
-        weighted = terms.T * weight
-        surface = terms @ np.linalg.solve(weighted @ terms + 1e-6 * np.eye(6), weighted @ values)
-    return surface.reshape(grey.shape).astype(np.float32)
-
-
-def _ground(grey: Grey) -> Grey:
+def _ground(grey: Grey, light: Grey) -> Grey:
     """The paper under dark ink: a closing (Serra, 1982) with a window wider than strokes."""
     reach = max(3, round(0.4 * min(grey.shape)) | 1)
-    # The border goes on outside, or the slope of the light would be cut off there.
-    return -_highest(-_highest(np.pad(grey, reach - 1, "edge"), reach), reach)
+    # The ground goes on outside: without it the slope of the light would be cut off at the
+    # border, and ink that meets the border be taken for ground.
+    outside = np.pad(np.maximum(grey, light), reach - 1, "edge")
+    outside[reach - 1 : 1 - reach, reach - 1 : 1 - reach] = grey
+    return -_highest(-_highest(outside, reach), reach)
 
 
 def _reduced(grey: Grey, side: int) -> Grey:

@@ -58,7 +58,7 @@ def save(module: torch.jit.ScriptModule, card: Card, folder: Path) -> Card:
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
     embedded = replace(card, sha256="", size=0)
-    with _deprecation_unsaid():
+    with unsaid_deprecation():
         torch.jit.save(module, buffer, _extra_files={CARD: embedded.to_json()})
     content = buffer.getvalue()
     card = replace(card, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
@@ -89,8 +89,8 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
         )
     extra = {CARD: ""}
     try:
-        with _deprecation_unsaid():
-            module: torch.jit.ScriptModule = torch.jit.load(  # type: ignore[no-untyped-call]
+        with unsaid_deprecation():
+            module: torch.jit.ScriptModule = torch.jit.load(
                 io.BytesIO(content), map_location="cpu", _extra_files=extra
             )
         embedded = Card.from_json(extra[CARD])
@@ -110,7 +110,7 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
 
 
 @contextmanager
-def _deprecation_unsaid() -> Iterator[None]:
+def unsaid_deprecation() -> Iterator[None]:
     """TorchScript works in every release we admit; its users need not hear of its age each time."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):

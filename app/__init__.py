@@ -1,0 +1,33 @@
+"""Glimpse's Flask application: pictures in, predictions out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from app import errors
+from app.api import api
+from app.config import settings
+from app.health import health
+from app.models import Models
+from app.openapi import openapi
+from app.pages import pages
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+def create_app(config: Mapping[str, Any] | None = None) -> Flask:
+    """The application with its models loaded; `config` replaces settings from the environment."""
+    app = Flask(__name__, template_folder=str(TOP / "templates"), static_folder=str(TOP / "static"))
+    app.config.from_mapping(settings())
+    app.config.from_mapping(config or {})
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]))
+    errors.register(app)
+    for blueprint in (api, health, openapi, pages):
+        app.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,32 @@
+"""Settings: each a default here, and an environment variable GLIMPSE_<NAME> that replaces it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+
+from model_store import ROOT
+
+DEFAULTS: dict[str, int | str] = {
+    "MAX_BYTES": 16 * 1024 * 1024,  # of a request's body
+    "MAX_PIXELS": 50_000_000,  # of a picture, width × height
+    "MAX_IMAGES": 100,  # of a request
+    "MODEL_STORE": str(ROOT),  # the folder of model folders
+    "DEFAULT_MODEL": "digits",  # where a request names none
+}
+
+
+def settings(environment: Mapping[str, str] = os.environ) -> dict[str, int | str]:
+    """Every setting, from `environment` or its default; raises `ValueError` for one that is off."""
+    values = dict(DEFAULTS)
+    for name, default in DEFAULTS.items():
+        given = environment.get(f"GLIMPSE_{name}")
+        if given is None:
+            continue
+        if isinstance(default, int):
+            if not (given.isascii() and given.isdigit() and 0 < int(given) < 2**40):
+                raise ValueError(f"GLIMPSE_{name} is {given!r}; it must be a whole number above 0")
+            values[name] = int(given)
+        else:
+            values[name] = given
+    return values

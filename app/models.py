@@ -1,0 +1,79 @@
+"""The models that the app serves: loaded, verified and warmed once, at start-up."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+import model_store
+from app.errors import NotReady, UnknownModel
+from app.subjects import TASKS
+from model_store import Card, StoreError
+
+WARM_UP_CALLS = 3  # the first two calls of a loaded module compile; the third is as fast as any
+BATCH = 64
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Model:
+    """A loaded checkpoint and its card."""
+
+    card: Card
+    module: torch.jit.ScriptModule
+
+    def predict(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Probabilities (N, K) of pictures (N, C, H, W)."""
+        with torch.inference_mode():
+            parts = [self.module(part) for part in torch.from_numpy(batch).split(BATCH)]
+            probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
+        return probabilities
+
+
+class Models:
+    """All models of a store: those that serve, and why the others do not."""
+
+    def __init__(self, root: Path) -> None:
+        # A pool of threads does not live on after a fork, as under a pre-forking server: the
+        # first forward there would wait for ever. One thread needs no pool.
+        torch.set_num_threads(1)
+        self.ready: dict[str, Model] = {}
+        self.unavailable: dict[str, str] = {}
+        for folder in model_store.folders(root):
+            try:
+                self.ready[folder.name] = _load(folder)
+            except StoreError as error:
+                log.warning("model left out: %s", error)
+                self.unavailable[folder.name] = str(error)
+
+    def get(self, name: str) -> Model:
+        """The model `name`; raises `UnknownModel`, or `NotReady` with the reason."""
+        if name in self.ready:
+            return self.ready[name]
+        if name in self.unavailable:
+            raise NotReady(f"The model cannot be used: {self.unavailable[name]}.")
+        known = ", ".join(self.ready) or "none"
+        raise UnknownModel(f"There is no model of that name; known are: {known}.")
+
+
+def _load(folder: Path) -> Model:
+    module, card = model_store.load(folder)
+    if card.name != folder.name:
+        raise StoreError(f"{folder.name}: its card is of the model {card.name}; rename the folder")
+    if card.task not in TASKS:
+        raise StoreError(f"{folder.name}: this version does not serve the task {card.task}")
+    model = Model(card, module)
+    try:
+        for _ in range(WARM_UP_CALLS):
+            shape = model.predict(np.zeros((1, *card.input["shape"]), np.uint8)).shape
+    except RuntimeError as error:
+        raise StoreError(f"{folder.name}: its network fails: {error}") from error
+    if shape != (1, len(card.labels)):
+        raise StoreError(f"{folder.name}: its network gives {shape[1:]}, its card has other labels")
+    return model

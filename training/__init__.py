@@ -1,0 +1,1 @@
+"""The offline package: data sets, architectures, recipes, the loop, reports and export."""

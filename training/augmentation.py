@@ -1,0 +1,97 @@
+"""Random changes to a batch of pictures, made on tensors so that they keep up with two cores."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+ELASTIC_KNOTS = 6
+
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What may happen to each picture, independently; all zero (the default) changes nothing.
+
+    Each value is the widest change: `rotation` in degrees to either side, `shift` in pixels
+    along each axis, `scale` and `aspect` as a ratio (0.1 is 1/1.1 to 1.1), `shear` as the
+    horizontal shift per unit of height, `elastic` as the standard deviation in pixels of a
+    smooth random displacement (Simard et al., 2003), `thickness` as how far strokes are grown
+    or worn by one pixel (0..1; it takes bright ink on black), `contrast` as the steepness by
+    which edges are sharpened or softened (a ratio, as `scale`), `blur` as the part of a 3×3
+    mean mixed in (0..1), and `noise` as the standard deviation of grey noise (0..1).
+    """
+
+    rotation: float = 0.0
+    shift: float = 0.0
+    scale: float = 0.0
+    aspect: float = 0.0
+    shear: float = 0.0
+    elastic: float = 0.0
+    thickness: float = 0.0
+    contrast: float = 0.0
+    blur: float = 0.0
+    noise: float = 0.0
+
+    def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes `batch`, float32 of shape (N, C, H, W) in 0..1, into one like it."""
+        if self.rotation or self.shift or self.scale or self.aspect or self.shear or self.elastic:
+            batch = functional.grid_sample(
+                batch, self._grid(batch, generator), mode="bilinear", align_corners=False
+            )
+        if self.thickness:
+            batch = self._thicken(batch, generator)
+        if self.blur:
+            amount = self.blur * torch.rand(len(batch), 1, 1, 1, generator=generator)
+            mean = functional.avg_pool2d(batch, 3, stride=1, padding=1)
+            batch = torch.lerp(batch, mean, amount)
+        if self.contrast:
+            steepness = _ratio(self.contrast, len(batch), generator).view(-1, 1, 1, 1)
+            batch = (batch - 0.5) * steepness + 0.5
+        if self.noise:
+            deviation = self.noise * torch.rand(len(batch), 1, 1, 1, generator=generator)
+            batch = batch + deviation * torch.randn(batch.shape, generator=generator)
+        return batch.clamp(0, 1)
+
+    def _grid(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Where each pixel of the new batch is taken from: (N, H, W, 2) in -1..1."""
+        count, _, height, width = batch.shape
+        angle = math.radians(self.rotation) * _signed(count, generator)
+        zoom = _ratio(self.scale, count, generator)
+        aspect = _ratio(self.aspect, count, generator).sqrt()
+        shear = self.shear * _signed(count, generator)
+        cosine, sine = angle.cos(), angle.sin()
+        matrix = torch.zeros(count, 2, 3)
+        matrix[:, 0, 0] = cosine / (zoom * aspect)
+        matrix[:, 0, 1] = (shear * cosine - sine) / (zoom * aspect)
+        matrix[:, 1, 0] = sine * aspect / zoom
+        matrix[:, 1, 1] = (shear * sine + cosine) * aspect / zoom
+        matrix[:, 0, 2] = self.shift * 2 / width * _signed(count, generator)
+        matrix[:, 1, 2] = self.shift * 2 / height * _signed(count, generator)
+        grid = functional.affine_grid(matrix, list(batch.shape), align_corners=False)
+        if self.elastic:
+            knots = torch.randn(count, 2, ELASTIC_KNOTS, ELASTIC_KNOTS, generator=generator)
+            field = functional.interpolate(
+                knots, (height, width), mode="bicubic", align_corners=True
+            )
+            pixel = torch.tensor([2 / width, 2 / height])
+            grid = grid + self.elastic * pixel * field.permute(0, 2, 3, 1)
+        return grid
+
+    def _thicken(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Grows (dilates) or wears (erodes) the ink by up to a pixel."""
+        amount = self.thickness * _signed(len(batch), generator).view(-1, 1, 1, 1)
+        grown = functional.max_pool2d(batch, 3, stride=1, padding=1)
+        worn = -functional.max_pool2d(-batch, 3, stride=1, padding=1)
+        return torch.lerp(batch, torch.where(amount > 0, grown, worn), amount.abs())
+
+
+def _signed(count: int, generator: torch.Generator) -> Tensor:
+    return torch.rand(count, generator=generator) * 2 - 1
+
+
+def _ratio(widest: float, count: int, generator: torch.Generator) -> Tensor:
+    return torch.exp(math.log1p(widest) * _signed(count, generator))

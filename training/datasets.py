@@ -1,0 +1,151 @@
+"""Data sets, found by name: each gives training, validation and test parts as tensors."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.errors import TrainingError
+from training.handwriting import write
+from training.recipe import DataRecipe
+
+MNIST_FILES = {
+    True: ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
+    False: ("t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Pictures, uint8 (N, C, H, W), and their labels, int64 (N,)."""
+
+    pictures: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A data set: its labels' names, its parts, and what a card says of it."""
+
+    labels: list[str]
+    training: Part
+    validation: Part
+    test: Part
+    description: dict[str, Any]
+
+
+def load(recipe: DataRecipe, folder: Path | None) -> Data:
+    """The data that `recipe` names, from `folder` or else downloaded; raises `TrainingError`."""
+    if recipe.name != "mnist":
+        raise TrainingError(f"no data set “{recipe.name}”; known is mnist")
+    given = Part(*load_mnist(folder, train=True))
+    test = Part(*load_mnist(folder, train=False))
+    if recipe.validation >= len(given):
+        raise TrainingError(
+            f"data.validation is {recipe.validation}, but there are {len(given)} training pictures"
+        )
+    rest, held_out = split(given.labels, recipe.validation, recipe.split_seed)
+    training = Part(given.pictures[rest], given.labels[rest])
+    if recipe.handwriting:
+        pictures, labels = write(recipe.handwriting, recipe.split_seed)
+        training = Part(
+            torch.cat([training.pictures, pictures]), torch.cat([training.labels, labels])
+        )
+    return Data(
+        labels=[str(digit) for digit in range(10)],
+        training=training,
+        validation=Part(given.pictures[held_out], given.labels[held_out]),
+        test=test,
+        description={
+            "name": "MNIST (LeCun, Cortes, Burges)",
+            "training": len(rest),
+            "handwriting": recipe.handwriting,
+            "validation": recipe.validation,
+            "test": len(test),
+            "split": f"stratified, seed {recipe.split_seed}; the test part as published",
+            "test_sha256": hashlib.sha256(test.pictures.numpy().tobytes()).hexdigest(),
+        },
+    )
+
+
+def split(labels: Tensor, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of a seeded split that keeps the labels' shares: (the rest, the held out)."""
+    from sklearn.model_selection import train_test_split  # noqa: PLC0415
+
+    try:
+        rest, out = train_test_split(
+            np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=labels.numpy()
+        )
+    except ValueError as error:
+        raise TrainingError(f"cannot hold out {held_out} pictures: {error}") from error
+    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(out))
+
+
+def load_mnist(folder: Path | None, *, train: bool) -> tuple[Tensor, Tensor]:
+    """MNIST's training or test part: uint8 (N, 1, 28, 28) and int64 (N,).
+
+    `folder` holds the IDX files, gzipped or not, or torchvision's MNIST/raw; without one they
+    are downloaded into ``data/`` by torchvision. Raises `TrainingError`.
+    """
+    if folder is None:
+        folder = _downloaded(train)
+    elif not folder.is_dir():
+        raise TrainingError(f"--data: there is no folder {folder}")
+    images, labels = (_find(folder, name) for name in MNIST_FILES[train])
+    pictures, targets = _idx(images, 3), _idx(labels, 1)
+    if pictures.shape[1:] != (28, 28) or len(pictures) != len(targets) or not len(targets):
+        raise TrainingError(
+            f"{images} holds {tuple(pictures.shape)} and {labels} {tuple(targets.shape)}; "
+            "expected (N, 28, 28) and (N,): download the files again"
+        )
+    if targets.max() > 9:
+        raise TrainingError(f"{labels} holds labels above 9: download it again")
+    return torch.from_numpy(pictures).unsqueeze(1), torch.from_numpy(targets.astype(np.int64))
+
+
+def _downloaded(train: bool) -> Path:
+    from torchvision.datasets import MNIST  # noqa: PLC0415
+
+    try:
+        MNIST("data", train=train, download=True)
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(
+            f"MNIST could not be downloaded into data/ ({error}); "
+            "go online, or name a folder that holds its four files with --data"
+        ) from error
+    return Path("data/MNIST/raw")
+
+
+def _find(folder: Path, name: str) -> Path:
+    for place in (folder, folder / "MNIST" / "raw", folder / "raw"):
+        for file in (place / name, place / f"{name}.gz"):
+            if file.is_file():
+                return file
+    raise TrainingError(f"{folder} holds no {name} (nor {name}.gz): put MNIST's four files there")
+
+
+def _idx(file: Path, dimensions: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Reads unsigned bytes in LeCun's IDX format."""
+    try:
+        content = file.read_bytes()
+        if content[:2] == b"\x1f\x8b":
+            content = gzip.decompress(content)
+        kind, *shape = struct.unpack_from(f">{dimensions + 1}I", content)
+        if kind != 0x0800 + dimensions:
+            raise ValueError(f"its magic number is {kind:#x}")
+        values = np.frombuffer(content, np.uint8, offset=4 * (dimensions + 1))
+        return np.array(values.reshape(shape))
+    except (OSError, EOFError, ValueError, struct.error, zlib.error) as error:
+        raise TrainingError(f"{file} is damaged ({error}): download it again") from error

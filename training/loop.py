@@ -1,0 +1,243 @@
+"""The training loop: epochs, the best of them, and a state to go on from after an interruption."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from tqdm import tqdm
+
+from training.architectures import Classifier, build
+from training.datasets import Data, Part
+from training.errors import TrainingError
+from training.recipe import OptimiserRecipe, Recipe
+
+STATE = "state.pt"
+
+
+@dataclass(frozen=True)
+class Result:
+    """The best epoch's network, which epoch that was (from 1), and the figures of every epoch."""
+
+    classifier: Classifier
+    best_epoch: int
+    history: list[dict[str, float]]
+
+
+class Run:
+    """A training run that can be saved after each epoch and taken up again."""
+
+    def __init__(self, recipe: Recipe, data: Data) -> None:
+        torch.manual_seed(recipe.seed)
+        mean, std = brightness(data.training.pictures)
+        network = build(recipe.network.name, len(data.labels), recipe.network.options)
+        self.recipe, self.data = recipe, data
+        self.classifier = Classifier(network, mean, std).to(memory_format=torch.channels_last)
+        self.averaged = AveragedModel(
+            self.classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
+        )
+        self.optimiser = make_optimiser(recipe.optimiser, self.classifier)
+        steps = -(-len(data.training) // recipe.batch_size)
+        self.schedule = make_schedule(recipe, self.optimiser, steps)
+        self.generator = torch.Generator().manual_seed(recipe.seed)
+        self.history: list[dict[str, float]] = []
+        self.best_epoch = 0
+        self.best: dict[str, Tensor] = {}
+
+    @property
+    def judged(self) -> nn.Module:
+        """What is validated and exported: the averaged weights, where the recipe averages."""
+        return self.averaged.module if self.recipe.average else self.classifier
+
+    def epoch(self) -> dict[str, float]:
+        """Trains on every picture once; returns the figures of the epoch."""
+        recipe, part = self.recipe, self.data.training
+        self.classifier.train()
+        started, loss_sum, hits = time.perf_counter(), 0.0, 0
+        order = torch.randperm(len(part), generator=self.generator).split(recipe.batch_size)
+        for chosen in tqdm(order, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
+            pictures = part.pictures[chosen].float() / 255
+            pictures = recipe.augmentation(pictures, self.generator)
+            labels = part.labels[chosen]
+            logits = self.classifier.logits(pictures.contiguous(memory_format=torch.channels_last))
+            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            self.optimiser.zero_grad()
+            loss.backward()
+            self.optimiser.step()
+            self.schedule.step()
+            if recipe.average:
+                self.averaged.update_parameters(self.classifier)
+            loss_sum += loss.item() * len(chosen)
+            hits += int((logits.argmax(1) == labels).sum())
+        validation_loss, validation_accuracy = judge(self.judged, self.data.validation)
+        return {
+            "train_loss": loss_sum / len(part),
+            "train_accuracy": hits / len(part),
+            "validation_loss": validation_loss,
+            "validation_accuracy": validation_accuracy,
+            "seconds": time.perf_counter() - started,
+        }
+
+    def keep_if_best(self) -> bool:
+        """Keeps the newest epoch's weights where they validate better than all before."""
+
+        def rank(figures: dict[str, float]) -> tuple[float, float]:
+            return figures["validation_accuracy"], -figures["validation_loss"]
+
+        newest = self.history[-1]
+        if self.best_epoch and rank(newest) <= rank(self.history[self.best_epoch - 1]):
+            return False
+        self.best_epoch = len(self.history)
+        self.best = copy.deepcopy(self.judged.state_dict())
+        return True
+
+    def save(self, file: Path) -> None:
+        """Writes all that the next epoch depends on, in one step."""
+        state = {
+            "recipe": self.recipe.to_dict(),
+            "classifier": self.classifier.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "schedule": self.schedule.state_dict(),
+            "generator": self.generator.get_state(),
+            "dropout": torch.get_rng_state(),
+            "history": self.history,
+            "best_epoch": self.best_epoch,
+            "best": self.best,
+        }
+        partial = file.with_name(file.name + ".partial")
+        torch.save(state, partial)
+        partial.replace(file)
+
+    def restore(self, file: Path) -> None:
+        """Takes up the run saved in `file`; raises `TrainingError` where that is another run."""
+        try:
+            state: dict[str, Any] = torch.load(file, weights_only=True)
+            recipe = state["recipe"]
+        except FileNotFoundError as error:
+            raise TrainingError(f"nothing to resume: there is no {file}") from error
+        except Exception as error:
+            raise TrainingError(
+                f"{file} cannot be read ({error}); train without --resume"
+            ) from error
+        if recipe != self.recipe.to_dict():
+            raise TrainingError(
+                f"{file} is of a run with another recipe; train without --resume, or choose "
+                "another --out"
+            )
+        self.classifier.load_state_dict(state["classifier"])
+        self.averaged.load_state_dict(state["averaged"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.schedule.load_state_dict(state["schedule"])
+        self.generator.set_state(state["generator"])
+        torch.set_rng_state(state["dropout"])
+        self.history, self.best_epoch = state["history"], state["best_epoch"]
+        self.best = state["best"]
+
+
+def train(
+    recipe: Recipe, data: Data, folder: Path, *, resume: bool, say: Callable[[str], None]
+) -> Result:
+    """Runs `recipe` on `data`, its state kept in `folder`, a line an epoch given to `say`."""
+    run = Run(recipe, data)
+    if resume:
+        run.restore(folder / STATE)
+        say(f"Resumed after epoch {len(run.history)}")
+    while len(run.history) < recipe.epochs and not out_of_patience(run):
+        run.history.append(run.epoch())
+        say(epoch_line(len(run.history), recipe.epochs, run.history[-1]))
+        if run.keep_if_best():
+            say(f"New best: Val Acc {run.history[-1]['validation_accuracy']:.2%}, saved")
+        run.save(folder / STATE)
+    run.classifier.load_state_dict(run.best)
+    run.classifier.temperature = fit_temperature(run.classifier, data.validation)
+    return Result(run.classifier.eval(), run.best_epoch, run.history)
+
+
+def epoch_line(epoch: int, epochs: int, figures: dict[str, float]) -> str:
+    """An epoch's figures in one line."""
+    return (
+        f"Epoch [{epoch}/{epochs}]  Train Loss: {figures['train_loss']:.4f} | "
+        f"Train Acc: {figures['train_accuracy']:.2%}  || "
+        f"Val Loss: {figures['validation_loss']:.4f} | "
+        f"Val Acc: {figures['validation_accuracy']:.2%}"
+    )
+
+
+def out_of_patience(run: Run) -> bool:
+    """Whether as many epochs as the recipe bears have gone by without a new best."""
+    return 0 < run.recipe.patience <= len(run.history) - run.best_epoch
+
+
+def brightness(pictures: Tensor) -> tuple[float, float]:
+    """The mean and standard deviation of uint8 pictures, in 0..1."""
+    values = pictures.float() / 255
+    return float(values.mean()), max(float(values.std()), 1e-3)
+
+
+@torch.inference_mode()
+def probabilities(classifier: nn.Module, pictures: Tensor) -> Tensor:
+    """Probabilities (N, K) of uint8 pictures, in batches, in evaluation mode."""
+    classifier.eval()
+    return torch.cat([classifier(batch) for batch in pictures.split(500)])
+
+
+def judge(classifier: nn.Module, part: Part) -> tuple[float, float]:
+    """Mean cross entropy and accuracy on `part`."""
+    chances = probabilities(classifier, part.pictures)
+    loss = functional.nll_loss(chances.clamp_min(1e-12).log(), part.labels)
+    return float(loss), float((chances.argmax(1) == part.labels).float().mean())
+
+
+@torch.inference_mode()
+def fit_temperature(classifier: Classifier, part: Part) -> float:
+    """The temperature under which scores are as right as they say (Guo et al., 2017).
+
+    That of the lowest cross entropy on `part`, the validation part, between 0.2 and 5.
+    """
+    classifier.eval()
+    logits = torch.cat(
+        [classifier.logits(batch.float() / 255) for batch in part.pictures.split(500)]
+    )
+    candidates: list[float] = torch.logspace(math.log10(0.2), math.log10(5), 200).tolist()
+
+    def loss(temperature: float) -> float:
+        return float(functional.cross_entropy(logits / temperature, part.labels))
+
+    return min(candidates, key=loss)
+
+
+def make_optimiser(recipe: OptimiserRecipe, module: nn.Module) -> torch.optim.Optimizer:
+    """The optimiser of `torch.optim` that `recipe` names; raises `TrainingError`."""
+    kind = getattr(torch.optim, recipe.name, None)
+    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
+        raise TrainingError(f"no optimiser “{recipe.name}” in torch.optim; Adam and SGD are two")
+    try:
+        return kind(module.parameters(), **recipe.options)
+    except (TypeError, ValueError) as error:
+        raise TrainingError(f"{recipe.name} does not take {recipe.options}: {error}") from error
+
+
+def make_schedule(
+    recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int
+) -> torch.optim.lr_scheduler.LRScheduler:
+    """How the learning rate goes, a step a batch, over `steps` batches an epoch."""
+    if recipe.schedule == "constant":
+        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    return torch.optim.lr_scheduler.OneCycleLR(
+        optimiser,
+        max_lr=[group["lr"] for group in optimiser.param_groups],
+        total_steps=steps * recipe.epochs,
+        pct_start=recipe.warm_up,
+        div_factor=10,
+        final_div_factor=100,
+    )

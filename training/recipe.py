@@ -1,0 +1,173 @@
+"""Recipes: everything that a training run depends on, as a TOML file."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from training.augmentation import Augmentation
+from training.errors import TrainingError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+SHIPPED = Path(__file__).resolve().parent / "recipes"
+
+
+@dataclass(frozen=True)
+class DataRecipe:
+    """Which data: a data set by name, how many of its training pictures validate, and the seed
+    of that split; `handwriting` made-up digits are added to the training part."""
+
+    name: str = "mnist"
+    validation: int = 5000
+    split_seed: int = 0
+    handwriting: int = 0
+
+
+@dataclass(frozen=True)
+class NetworkRecipe:
+    """An architecture by name, and its own options (see `training.architectures`)."""
+
+    name: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OptimiserRecipe:
+    """An optimiser by its name in `torch.optim`, and its own options (``lr`` and the like)."""
+
+    name: str = "Adam"
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A training run.
+
+    `schedule` is "constant" or "one-cycle" (Smith and Topin, 2018: the learning rate rises to
+    its full value over the first `warm_up` part of the run and falls to nothing). `average` is
+    the decay a step of the averaged weights that are then validated and exported (0: none).
+    `patience` ends a run after so many epochs without a new best (0: never). `target` is the
+    test accuracy, 0..1, that the recipe must reach.
+    """
+
+    name: str
+    description: str
+    task: str
+    network: NetworkRecipe
+    data: DataRecipe = field(default_factory=DataRecipe)
+    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
+    augmentation: Augmentation = field(default_factory=Augmentation)
+    epochs: int = 10
+    batch_size: int = 128
+    schedule: str = "constant"
+    warm_up: float = 0.2
+    label_smoothing: float = 0.0
+    average: float = 0.0
+    patience: int = 0
+    seed: int = 0
+    target: float = 0.0
+    limits: list[str] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The recipe as plain values, for cards and for comparing runs."""
+        return dataclasses.asdict(self)
+
+
+def shipped() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(path.stem for path in SHIPPED.glob("*.toml"))
+
+
+def read(name: str) -> Recipe:
+    """The shipped recipe `name`, or the one in the TOML file of that path; `TrainingError`."""
+    path = Path(name)
+    if path.suffix != ".toml":
+        path = SHIPPED / f"{name}.toml"
+        if not path.is_file():
+            known = ", ".join(shipped())
+            raise TrainingError(
+                f"no recipe “{name}”; give one of {known}, or a path to a .toml file"
+            )
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+        raise TrainingError(f"{path} is not valid TOML: {error}") from error
+    recipe: Recipe = _build(Recipe, values, str(path), "")
+    _check(recipe, str(path))
+    return recipe
+
+
+def _build(kind: Any, values: dict[str, Any], file: str, where: str) -> Any:
+    """Makes the dataclass `kind` of `values`, naming whatever key is unknown, missing or wrong."""
+    known = {item.name: item for item in dataclasses.fields(kind)}
+    takes_options = "options" in known
+    arguments: dict[str, Any] = {}
+    for key, value in values.items():
+        if takes_options and key != "name":
+            arguments.setdefault("options", {})[key] = value
+        elif key in known:
+            arguments[key] = _value(str(known[key].type), value, file, f"{where}{key}")
+        else:
+            names = ", ".join(sorted(known))
+            raise TrainingError(f"{file}: unknown key “{where}{key}”; known are {names}")
+    for item in known.values():
+        required = (
+            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
+        )
+        if required and item.name not in arguments:
+            raise TrainingError(f"{file}: the key “{where}{item.name}” is missing")
+    return kind(**arguments)
+
+
+_TABLES = {
+    "DataRecipe": DataRecipe,
+    "NetworkRecipe": NetworkRecipe,
+    "OptimiserRecipe": OptimiserRecipe,
+    "Augmentation": Augmentation,
+}
+
+
+def _value(kind: str, value: Any, file: str, where: str) -> Any:
+    if kind in _TABLES:
+        if not isinstance(value, dict):
+            raise TrainingError(f"{file}: “{where}” must be a table, [{where}]")
+        return _build(_TABLES[kind], value, file, f"{where}.")
+    fits = {
+        "str": isinstance(value, str),
+        "int": type(value) is int,
+        "float": type(value) in (int, float),
+        "list[str]": isinstance(value, list) and all(isinstance(item, str) for item in value),
+    }
+    if not fits[kind]:
+        raise TrainingError(f"{file}: “{where}” must be of type {kind}, not {value!r}")
+    return float(value) if kind == "float" else value
+
+
+def _check(recipe: Recipe, file: str) -> None:
+    rules = [
+        (recipe.epochs >= 1, "“epochs” must be 1 or more"),
+        (recipe.batch_size >= 2, "“batch_size” must be 2 or more"),
+        (recipe.schedule in ("constant", "one-cycle"), "“schedule” is constant or one-cycle"),
+        (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
+        (0 <= recipe.average < 1, "“average” must be 0 or more and less than 1"),
+        (0 <= recipe.label_smoothing < 1, "“label_smoothing” must be 0 or more and less than 1"),
+        (recipe.task == "digit", "“task” must be digit"),
+        (recipe.data.validation >= 1, "“data.validation” must be 1 or more"),
+        (recipe.data.handwriting >= 0, "“data.handwriting” must be 0 or more"),
+        (
+            recipe.name.replace("-", "").replace("_", "").isalnum(),
+            "“name” takes letters, digits, - and _",
+        ),
+    ]
+    for holds, message in rules:
+        if not holds:
+            raise TrainingError(f"{file}: {message}")

@@ -1,0 +1,125 @@
+"""What a run leaves for people: curves, confusion matrix and classification report."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from numpy.typing import NDArray
+from sklearn.metrics import classification_report, confusion_matrix, f1_score
+
+mpl.use("Agg")  # reports are files: no screen is needed
+from matplotlib import pyplot as plt
+
+Labels = NDArray[np.int64]
+BINS = 15
+
+
+def metrics(truth: Labels, chances: NDArray[np.float32]) -> dict[str, Any]:
+    """Figures of predictions on a part: accuracy with its 95 % interval, macro F1, recall a
+    class and calibration, all in 0..1. `truth` is (N,), `chances` the probabilities (N, K).
+    """
+    predicted = chances.argmax(1)
+    hits = int((predicted == truth).sum())
+    matrix = confusion_matrix(truth, predicted, labels=range(chances.shape[1]))
+    support = matrix.sum(1)
+    return {
+        "count": len(truth),
+        "accuracy": hits / len(truth),
+        "accuracy_interval": wilson(hits, len(truth)),
+        "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
+        "recall": [float(r) for r in matrix.diagonal() / np.maximum(support, 1)],
+        "calibration_error": calibration_error(truth, chances),
+    }
+
+
+def wilson(hits: int, count: int) -> list[float]:
+    """The 95 % interval of a share (Wilson, 1927)."""
+    z, share = 1.96, hits / count
+    middle = share + z * z / (2 * count)
+    reach = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    return [(middle - reach) / (1 + z * z / count), (middle + reach) / (1 + z * z / count)]
+
+
+def calibration_error(truth: Labels, chances: NDArray[np.float32]) -> float:
+    """The expected calibration error of the best label's score (Guo et al., 2017), 0..1."""
+    score, right = chances.max(1), chances.argmax(1) == truth
+    bins = np.minimum((score * BINS).astype(int), BINS - 1)
+    gaps = [
+        abs(float(right[bins == index].mean() - score[bins == index].mean()))
+        * float((bins == index).mean())
+        for index in np.unique(bins)
+    ]
+    return float(sum(gaps))
+
+
+def write(
+    folder: Path,
+    names: list[str],
+    truth: Labels,
+    chances: NDArray[np.float32],
+    history: list[dict[str, float]],
+) -> None:
+    """Writes the report of a run on its test part into `folder`."""
+    predicted = chances.argmax(1)
+    matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
+    table = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
+    text = classification_report(truth, predicted, digits=4, **table)
+    figures = classification_report(truth, predicted, output_dict=True, **table)
+    (folder / "report.txt").write_text(text, encoding="utf-8")
+    _write_json(folder / "report.json", {**figures, "confusion_matrix": matrix.tolist()})
+    _write_json(folder / "history.json", history)
+    draw_curves(history, folder / "curves.png")
+    draw_matrix(matrix, names, folder / "confusion_matrix.png")
+    draw_text(text, folder / "report.png")
+
+
+def draw_curves(history: list[dict[str, float]], file: Path) -> None:
+    """Loss and accuracy over the epochs, training beside validation."""
+    epochs = range(1, len(history) + 1)
+    figure, panels = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    for panel, what in zip(panels, ("loss", "accuracy"), strict=True):
+        for part, name in (("train", "training"), ("validation", "validation")):
+            values = [figures[f"{part}_{what}"] for figures in history]
+            panel.plot(epochs, values, marker=".", label=name)
+        panel.set(title=what.capitalize(), xlabel="epoch", ylabel=what)
+        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.grid(alpha=0.3)
+        panel.legend()
+    _save(figure, file)
+
+
+def draw_matrix(matrix: NDArray[np.int64], names: list[str], file: Path) -> None:
+    """The confusion matrix: a row a true label, coloured by the share of its row."""
+    share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
+    side = 2 + 0.6 * len(names)
+    figure, panel = plt.subplots(figsize=(side, side), layout="constrained")
+    panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
+    panel.set(title="Confusion matrix", xlabel="predicted", ylabel="true")
+    panel.set_xticks(range(len(names)), names)
+    panel.set_yticks(range(len(names)), names)
+    for (row, column), count in np.ndenumerate(matrix):
+        colour = "white" if share[row, column] > 0.5 else "black"
+        panel.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
+    _save(figure, file)
+
+
+def draw_text(text: str, file: Path) -> None:
+    """The classification report as a picture."""
+    lines = text.splitlines()
+    figure = plt.figure(figsize=(7, 0.25 * len(lines) + 0.4))
+    figure.text(0.03, 0.97, text, family="monospace", fontsize=11, va="top")
+    _save(figure, file)
+
+
+def _save(figure: Any, file: Path) -> None:
+    figure.savefig(file, dpi=110, metadata={"Software": None})
+    plt.close(figure)
+
+
+def _write_json(file: Path, values: Any) -> None:
+    file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
