@@ -1,0 +1,89 @@
+/** Asks the server what a drawing shows, while it is still being drawn. */
+
+const PAUSE = 50; // ms from one request to the next at least
+const PAUSE_AFTER_FAILURE = 1000; // ms
+const PATIENCE = 10_000; // ms that an answer may take
+
+/**
+ * At most one request is under way; of the pictures that come up meanwhile only the latest is
+ * sent, so that answers arrive in the order of the drawing.
+ */
+export class Reader {
+  #url;
+  #tell;
+  #wanted = null; // what makes the picture to send next
+  #flight = null; // the AbortController of the request under way
+  #nextAt = 0;
+
+  /** `tell(outcome)` hears {result}, {blank: true} or {error: sentence}. */
+  constructor(url, tell) {
+    this.#url = url;
+    this.#tell = tell;
+  }
+
+  get busy() {
+    return this.#flight !== null;
+  }
+
+  /** Reads the PNG that `picture()` promises at the time when it can be sent. */
+  read(picture) {
+    this.#wanted = picture;
+    if (!this.busy) this.#send();
+  }
+
+  /** Forgets what is under way: no answer will come until the next `read`. */
+  stop() {
+    this.#wanted = null;
+    this.#flight?.abort();
+    this.#flight = null;
+  }
+
+  async #send() {
+    const flight = new AbortController();
+    this.#flight = flight;
+    await new Promise((resolve) => setTimeout(resolve, this.#nextAt - performance.now()));
+    if (flight.signal.aborted) return;
+    const picture = this.#wanted();
+    this.#wanted = null;
+    const outcome = await this.#ask(await picture, flight);
+    if (this.#flight !== flight) return;
+    this.#flight = null;
+    if (this.#wanted) this.#send();
+    this.#tell(outcome);
+  }
+
+  async #ask(picture, flight) {
+    this.#nextAt = performance.now() + PAUSE;
+    const timer = setTimeout(() => flight.abort(), PATIENCE);
+    try {
+      const response = await fetch(this.#url, {
+        method: "POST",
+        headers: { "Content-Type": "image/png", Accept: "application/json" },
+        body: picture,
+        signal: flight.signal,
+      });
+      if (response.ok) return { result: (await response.json()).results[0] };
+      if (response.status === 422) return { blank: true };
+      return this.#failure(await problemOf(response), response.headers.get("Retry-After"));
+    } catch {
+      return this.#failure(
+        flight.signal.aborted
+          ? "Glimpse took too long to answer. Draw on to try again."
+          : "Glimpse cannot be reached. Check the connection, then draw on to try again.",
+      );
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #failure(error, seconds) {
+    this.#nextAt = performance.now() + (Number(seconds) * 1000 || PAUSE_AFTER_FAILURE);
+    return { error };
+  }
+}
+
+/** The sentence of a problem response (RFC 9457), or one of ours where it has none. */
+async function problemOf(response) {
+  const problem = await response.json().catch(() => null);
+  return problem?.detail ?? `Glimpse failed (status ${response.status}). Draw on to try again.`;
+}

@@ -1,0 +1,109 @@
+"""The app under gunicorn, and Chromium to look at it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.error import URLError
+from urllib.request import urlopen
+
+import pytest
+from playwright.sync_api import Browser, Error, Page, sync_playwright
+
+ROOT = Path(__file__).resolve().parents[2]
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--host-resolver-rules=MAP glimpse.test 127.0.0.1",
+]
+OpenPage = Callable[..., Page]
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app as `make run` starts it, on a free port."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    log = tmp_path_factory.mktemp("server") / "log"
+    command = [sys.executable, "-m", "gunicorn", "--bind", address, "wsgi:app"]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        try:
+            wait_until_ready(f"http://{address}/readyz", process, log)
+            yield f"http://{address}"
+        finally:
+            process.terminate()
+            process.wait(timeout=30)
+
+
+def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        try:
+            with urlopen(url, timeout=10):
+                return
+        except (URLError, ConnectionError, TimeoutError):
+            time.sleep(0.1)
+    pytest.fail(f"the server did not get ready:\n{log.read_text()}")
+
+
+# Not of the session's scope: Playwright keeps an event loop running, which others would trip over.
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    names = ("chromium", "chromium-browser", "google-chrome")
+    path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
+    with sync_playwright() as playwright:
+        try:
+            chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
+        except Error as error:
+            reason = (
+                "no Chromium to test the pages with: install the package `chromium`, or set "
+                f"CHROMIUM to the path of one ({error.message.splitlines()[0]})"
+            )
+            if os.environ.get("CI") == "true":
+                pytest.fail(reason)
+            pytest.skip(reason)
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def open_page(browser: Browser, server: str) -> Iterator[OpenPage]:
+    """Opens a page with Playwright's context options; an uncaught error in it fails the test."""
+    contexts = []
+    crashes: list[Error] = []
+
+    def note(crash: Error) -> None:
+        crashes.append(crash)
+
+    def open_(path: str = "/", **options: Any) -> Page:
+        context = browser.new_context(base_url=server, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", note)
+        page.goto(path)
+        return page
+
+    yield open_
+    for context in contexts:
+        context.close()
+    assert crashes == []
+
+
+@pytest.fixture
+def page(open_page: OpenPage) -> Page:
+    """The draw page on a desktop screen."""
+    return open_page()

@@ -1,0 +1,404 @@
+"""The training package, from recipe to served checkpoint."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from samples import encode
+
+import model_store
+from app import create_app
+from training import datasets, loop, recipe, report
+from training.cli import main
+from training.errors import TrainingError
+from training.handwriting import write
+from training.recipe import DataRecipe
+
+TOP = Path(__file__).resolve().parent.parent
+
+TINY = """
+name = "tiny"
+description = "A network that learns in seconds."
+task = "digit"
+epochs = 4
+batch_size = 40
+schedule = "one-cycle"
+label_smoothing = 0.05
+average = 0.5
+seed = 3
+
+[data]
+name = "mnist"
+validation = 100
+handwriting = 50
+
+[network]
+name = "baseline"
+drop_rate = 0.1
+
+[optimiser]
+name = "AdamW"
+lr = 2e-3
+
+[augmentation]
+rotation = 5.0
+shift = 1.0
+"""
+
+
+def idx(values):
+    header = struct.pack(f">{values.ndim + 1}I", 0x0800 + values.ndim, *values.shape)
+    return header + values.astype(np.uint8).tobytes()
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    """MNIST's four files, of made-up handwriting; two of them gzipped."""
+    folder = tmp_path_factory.mktemp("mnist")
+    for train, count, seed in ((True, 500, 1), (False, 120, 2)):
+        pictures, labels = write(count, seed)
+        images_name, labels_name = datasets.MNIST_FILES[train]
+        (folder / images_name).write_bytes(idx(pictures[:, 0].numpy()))
+        (folder / f"{labels_name}.gz").write_bytes(gzip.compress(idx(labels.numpy())))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipes") / "tiny.toml"
+    file.write_text(TINY)
+    return file
+
+
+@pytest.fixture(scope="module")
+def run(data, tiny, tmp_path_factory):
+    """The folder of a whole run."""
+    out = tmp_path_factory.mktemp("runs") / "tiny"
+    assert main(["train", str(tiny), "--data", str(data), "--out", str(out)]) == 0
+    return out
+
+
+def weights(folder):
+    return torch.load(folder / "state.pt", weights_only=True)["classifier"]
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_what_is_trained_is_served(run, tmp_path):
+    """Train, export, serve, predict."""
+    store = tmp_path / "store"
+    store.mkdir()
+    (store / "tiny").symlink_to(run)
+    client = create_app({"MODEL_STORE": str(store), "DEFAULT_MODEL": "tiny"}).test_client()
+    from PIL import Image
+
+    pictures, labels = write(50, seed=9)
+    files = [
+        (io.BytesIO(encode(Image.fromarray(picture[0].numpy()).resize((200, 200)))), "a.png")
+        for picture in pictures
+    ]
+    results = client.post("/api/predict", data={"file": files}).get_json()["results"]
+    right = sum(r["label"] == str(int(y)) for r, y in zip(results, labels, strict=True))
+    assert right > 35
+
+
+def test_a_run_leaves_its_report(run):
+    names = {file.name for file in run.iterdir()}
+    assert names >= {"model.pt", "card.json", "train.log", "history.json", "curves.png"}
+    assert names >= {"report.txt", "report.json", "report.png", "confusion_matrix.png"}
+    figures = json.loads((run / "report.json").read_text())
+    assert np.sum(figures["confusion_matrix"]) == 120
+    card = model_store.read_card(run)
+    assert figures["accuracy"] == pytest.approx(card.metrics["test_accuracy"])
+    assert np.trace(figures["confusion_matrix"]) / 120 == pytest.approx(figures["accuracy"])
+    for file in run.glob("*.png"):
+        assert file.read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_log_has_a_line_an_epoch_and_one_for_each_best(run):
+    lines = (run / "train.log").read_text().splitlines()
+    form = (
+        r"Epoch \[\d/4\]  Train Loss: \d\.\d{4} \| Train Acc: \d+\.\d\d%  \|\| "
+        r"Val Loss: \d\.\d{4} \| Val Acc: \d+\.\d\d%"
+    )
+    assert sum(bool(re.fullmatch(form, line)) for line in lines) == 4
+    assert any(line.startswith("New best") for line in lines)
+
+
+def test_the_best_epoch_is_exported(run):
+    history = json.loads((run / "history.json").read_text())
+    card = model_store.read_card(run)
+    best = max(
+        range(4),
+        key=lambda epoch: (
+            history[epoch]["validation_accuracy"],
+            -history[epoch]["validation_loss"],
+        ),
+    )
+    assert card.metrics["best_epoch"] == best + 1
+    assert card.metrics["validation_accuracy"] == history[best]["validation_accuracy"]
+
+
+def test_the_best_is_kept_when_later_epochs_are_worse(data, tiny):
+    held = loop.Run(recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data))
+    for accuracy, loss in ((0.5, 1.0), (0.9, 0.5), (0.9, 0.4), (0.7, 0.1)):
+        held.history.append({"validation_accuracy": accuracy, "validation_loss": loss})
+        held.keep_if_best()
+    assert held.best_epoch == 3
+
+
+def test_evaluate_agrees_with_the_card(run, data, capsys):
+    capsys.readouterr()
+    assert main(["evaluate", str(run), "--data", str(data), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["accuracy"] == model_store.read_card(run).metrics["test_accuracy"]
+    arguments = ["evaluate", str(run / "model.pt"), "--data", str(data), "--split", "validation"]
+    assert main([*arguments, "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    assert figures["accuracy"] == pytest.approx(
+        model_store.read_card(run).metrics["validation_accuracy"]
+    )
+
+
+def test_the_same_seed_gives_the_same_network(run, data, tiny, tmp_path):
+    assert main(["train", str(tiny), "--data", str(data), "--out", str(tmp_path)]) == 0
+    assert same(weights(run), weights(tmp_path))
+    assert model_store.read_card(run).version == model_store.read_card(tmp_path).version
+
+
+def test_a_resumed_run_ends_as_an_uninterrupted_one(run, data, tiny, tmp_path, monkeypatch):
+    whole_epoch, calls = loop.Run.epoch, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == 3:
+            torch.rand(7)  # a half-done epoch leaves the random state anywhere
+            raise KeyboardInterrupt
+        return whole_epoch(self)
+
+    monkeypatch.setattr(loop.Run, "epoch", interrupted)
+    arguments = ["train", str(tiny), "--data", str(data), "--out", str(tmp_path)]
+    assert main(arguments) == 130
+    assert main([*arguments, "--resume"]) == 0
+    assert same(weights(run), weights(tmp_path))
+    assert (tmp_path / "model.pt").is_file()
+
+
+def test_ctrl_c_leaves_a_usable_state(data, tiny, tmp_path):
+    command = [sys.executable, "-m", "training", "train", str(tiny), "--epochs", "500"]
+    command += ["--data", str(data), "--out", str(tmp_path)]
+    with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "state.pt").exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        process.send_signal(signal.SIGINT)
+        _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "--resume" in said
+    assert "Traceback" not in said
+    assert torch.load(tmp_path / "state.pt", weights_only=True)["history"]
+
+
+def test_patience_ends_a_run(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(loop, "judge", lambda *_: (1.0, 0.5))
+    file = tmp_path / "patient.toml"
+    file.write_text(TINY.replace("epochs = 4", "epochs = 4\npatience = 1"))
+    main(["train", str(file), "--data", str(data), "--out", str(tmp_path)])
+    assert len(json.loads((tmp_path / "history.json").read_text())) == 2
+
+
+def test_a_missed_target_is_the_exit_status(data, tiny, tmp_path):
+    arguments = ["train", str(tiny), "--data", str(data), "--out", str(tmp_path), "--epochs", "1"]
+    assert main([*arguments, "--min-accuracy", "1.1"]) == 1
+
+
+def test_publish_puts_the_result_into_the_store(data, tiny, tmp_path, monkeypatch):
+    monkeypatch.setattr(model_store, "ROOT", tmp_path / "store")
+    arguments = ["train", str(tiny), "--data", str(data), "--out", str(tmp_path / "out")]
+    assert main([*arguments, "--epochs", "1", "--publish"]) == 0
+    published = tmp_path / "store" / "tiny"
+    assert model_store.load(published)[1].name == "tiny"
+    assert (published / "confusion_matrix.png").is_file()
+    assert not (published / "state.pt").exists()
+
+
+def test_list_names_recipes_and_models(capsys):
+    assert main(["list"]) == 0
+    said = capsys.readouterr().out
+    for name in ("digits", "digits-baseline"):
+        assert name in said
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_shipped_recipes_are_valid(name):
+    held = recipe.read(name)
+    assert held.name == name
+    assert held.target > 0
+
+
+def test_the_baseline_is_the_published_network():
+    from training.architectures import build
+
+    held = recipe.read("digits-baseline")
+    assert (held.epochs, held.optimiser.name, held.optimiser.options) == (10, "Adam", {"lr": 1e-3})
+    layers = list(build(held.network.name, 10, held.network.options))
+    kinds = [type(layer).__name__ for layer in layers]
+    block = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
+    dense = ["Linear", "ReLU", "Dropout"]
+    assert kinds == [*block, *block, *block, "Flatten", *dense, *dense, "Linear"]
+    sizes = [layer.out_channels for layer in layers if isinstance(layer, torch.nn.Conv2d)]
+    sizes += [layer.out_features for layer in layers if isinstance(layer, torch.nn.Linear)]
+    assert sizes == [32, 64, 128, 512, 256, 10]
+    assert [layer.p for layer in layers if isinstance(layer, torch.nn.Dropout)] == [0.5, 0.5]
+
+
+BAD_RECIPES = {
+    "no toml": ("name = ", "not valid TOML"),
+    "unknown key": (TINY.replace("epochs", "epoch"), "unknown key “epoch”"),
+    "unknown key in a table": (TINY.replace("rotation", "rotate"), "unknown key “augmentation."),
+    "wrong type": (TINY.replace("epochs = 4", 'epochs = "4"'), "“epochs” must be of type int"),
+    "no table": (TINY.replace("seed = 3", "seed = 3\ndata = 3").replace("[data]", "[x]"), "table"),
+    "missing key": (TINY.replace('task = "digit"', ""), "“task” is missing"),
+    "no epochs": (TINY.replace("epochs = 4", "epochs = 0"), "“epochs” must be 1 or more"),
+    "unknown schedule": (TINY.replace("one-cycle", "two-cycle"), "“schedule” is constant"),
+    "unknown network": (TINY.replace('"baseline"', '"resnet"'), "no architecture “resnet”"),
+    "unknown option": (TINY.replace("drop_rate", "drop"), "has no option “drop”"),
+    "option off": (TINY.replace("drop_rate = 0.1", "drop_rate = 7"), "does not take"),
+    "unknown optimiser": (TINY.replace("AdamW", "Eve"), "no optimiser “Eve”"),
+    "not an optimiser": (TINY.replace("AdamW", "lr_scheduler"), "no optimiser"),
+    "optimiser's option": (TINY.replace("lr =", "rate ="), "AdamW does not take"),
+    "unknown data": (TINY.replace('"mnist"', '"cats"'), "no data set “cats”"),
+    "too much validation": (TINY.replace("= 100", "= 1000"), "validation is 1000"),
+    "a path as name": (TINY.replace('"tiny"', '"../tiny"'), "“name” takes letters"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_RECIPES)
+def test_a_bad_recipe_is_answered_with_one_sentence(data, tmp_path, capsys, name):
+    text, reason = BAD_RECIPES[name]
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    assert main(["train", str(file), "--data", str(data), "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert reason in said
+
+
+def test_an_unknown_recipe_lists_the_known(capsys):
+    assert main(["train", "cats"]) == 2
+    assert "digits-baseline" in capsys.readouterr().err
+
+
+def test_nothing_to_resume_is_said(data, tiny, tmp_path, capsys):
+    arguments = ["train", str(tiny), "--data", str(data), "--out", str(tmp_path), "--resume"]
+    assert main(arguments) == 2
+    assert "nothing to resume" in capsys.readouterr().err
+
+
+def test_another_recipes_state_is_not_resumed(run, data, tiny, capsys):
+    arguments = ["train", str(tiny), "--data", str(data), "--out", str(run), "--resume"]
+    assert main([*arguments, "--epochs", "9"]) == 2
+    assert "another recipe" in capsys.readouterr().err
+
+
+BAD_DATA = {
+    "missing": (lambda file: file.unlink(), "holds no train-images"),
+    "short": (lambda file: file.write_bytes(file.read_bytes()[:5000]), "is damaged"),
+    "empty": (lambda file: file.write_bytes(b""), "is damaged"),
+    "no idx": (lambda file: file.write_bytes(b"hello, world"), "is damaged"),
+    "broken gzip": (lambda file: file.write_bytes(b"\x1f\x8b hello"), "is damaged"),
+    "other size": (lambda file: file.write_bytes(idx(np.zeros((9, 8, 8)))), "expected (N, 28, 28)"),
+    "other count": (lambda file: file.write_bytes(idx(np.zeros((9, 28, 28)))), "expected"),
+}
+
+
+@pytest.mark.parametrize("name", BAD_DATA)
+def test_bad_data_is_named(data, tmp_path, name):
+    harm, reason = BAD_DATA[name]
+    for file in data.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    harm(tmp_path / "train-images-idx3-ubyte")
+    with pytest.raises(TrainingError, match=re.escape(reason)):
+        datasets.load_mnist(tmp_path, train=True)
+
+
+def test_a_missing_data_folder_is_named(tmp_path):
+    with pytest.raises(TrainingError, match="there is no folder"):
+        datasets.load_mnist(tmp_path / "none", train=True)
+
+
+def test_torchvisions_layout_is_found(data, tmp_path):
+    raw = tmp_path / "MNIST" / "raw"
+    raw.mkdir(parents=True)
+    for file in data.iterdir():
+        (raw / file.name).write_bytes(file.read_bytes())
+    assert len(datasets.load_mnist(tmp_path, train=True)[0]) == 500
+
+
+def test_the_split_is_seeded_stratified_and_apart():
+    labels = torch.arange(1000) % 10
+    rest, out = datasets.split(labels, 200, seed=5)
+    assert labels[out].bincount().tolist() == [20] * 10
+    assert sorted(rest.tolist() + out.tolist()) == list(range(1000))
+    assert torch.equal(out, datasets.split(labels, 200, seed=5)[1])
+    assert not torch.equal(out, datasets.split(labels, 200, seed=6)[1])
+
+
+def test_metrics_are_those_counted_by_hand():
+    truth = np.array([0, 0, 1, 1])
+    chances = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]], np.float32)
+    figures = report.metrics(truth, chances)
+    assert figures["accuracy"] == 0.75
+    assert figures["recall"] == [0.5, 1.0]
+    assert figures["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
+    # Four scores in four bins: |1 - 0.9|, |0 - 0.6|, |1 - 0.8|, |1 - 0.7|, a quarter each.
+    assert figures["calibration_error"] == pytest.approx((0.1 + 0.6 + 0.2 + 0.3) / 4, abs=1e-6)
+
+
+def test_the_interval_is_wilsons():
+    low, high = report.wilson(9970, 10000)
+    assert (low, high) == (
+        pytest.approx(0.99873 - 0.0302 / 10, abs=2e-3),
+        pytest.approx(0.9979, abs=2e-4),
+    )
+
+
+def test_the_temperature_mends_overconfidence(data, tiny):
+    held = loop.Run(recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data))
+    held.epoch()
+    before = loop.fit_temperature(held.classifier, held.data.validation)
+    with torch.no_grad():
+        held.classifier.network[-1].weight *= 3
+        held.classifier.network[-1].bias *= 3
+    after = loop.fit_temperature(held.classifier, held.data.validation)
+    assert after == pytest.approx(3 * before, rel=0.05)
+
+
+MNIST = os.environ.get("GLIMPSE_MNIST")
+
+
+@pytest.mark.skipif(not MNIST, reason="set GLIMPSE_MNIST to the folder of MNIST's four files")
+@pytest.mark.parametrize("name", ["digits", "digits-baseline"])
+def test_the_shipped_models_are_as_right_as_their_cards_say(name, capsys):
+    assert main(["evaluate", str(model_store.ROOT / name), "--data", str(MNIST), "--json"]) == 0
+    accuracy = json.loads(capsys.readouterr().out)["accuracy"]
+    card = model_store.read_card(model_store.ROOT / name)
+    assert accuracy == pytest.approx(card.metrics["test_accuracy"], abs=1e-4)
+    assert accuracy >= recipe.read(name).target
