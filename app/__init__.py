@@ -12,6 +12,7 @@ from app import errors
 from app.api import api
 from app.config import settings
 from app.health import health
+from app.memory import give_back_large_blocks
 from app.models import Models
 from app.openapi import openapi
 from app.pages import pages
@@ -21,6 +22,7 @@ TOP = Path(__file__).resolve().parent.parent
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
+    give_back_large_blocks()
     app = Flask(__name__, template_folder=str(TOP / "templates"), static_folder=str(TOP / "static"))
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})

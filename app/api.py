@@ -13,12 +13,15 @@ from typing import Any, cast
 from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Response, current_app, jsonify, request
+from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.decode import FORMAT_NAMES
 from app.errors import (
     BadParameter,
     MissingImage,
+    Problem,
     TooLarge,
+    UnreadableImage,
     UnsupportedMediaType,
     body_too_large,
 )
@@ -77,19 +80,18 @@ def show_model(name: str) -> Response:
 def _request() -> tuple[list[Upload], Mapping[str, Any]]:
     """The pictures of the request, in any of the three forms, and its parameters."""
     query: dict[str, Any] = request.args.to_dict()
-    kind = request.mimetype
+    kind, content = request.mimetype, _body()
     if kind == "multipart/form-data":
         files = request.files.getlist("file")
         _check_count(len(files))
         uploads = [Upload(file.read(), _filename(file.filename)) for file in files]
         body: dict[str, Any] = request.form.to_dict()
     elif kind == "application/json":
-        body = _json(_body())
+        body = _json(content)
         uploads = _json_uploads(body)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        content = _body()
         uploads, body = [Upload(content)] if content else [], {}
-    elif kind == "" and not _body():
+    elif kind == "" and not content:
         uploads, body = [], {}
     else:
         raise UnsupportedMediaType(
@@ -106,8 +108,13 @@ def _request() -> tuple[list[Upload], Mapping[str, Any]]:
 
 
 def _body() -> bytes:
-    """The body's bytes; raises `TooLarge`."""
-    content = request.get_data(cache=False)
+    """The body's bytes, kept for the form's parser; raises `TooLarge` or an HTTP error."""
+    try:
+        content = request.get_data()
+    except HTTPException:
+        raise
+    except Exception as error:  # gunicorn's own, of a body that is not chunked as it says
+        raise BadRequest("The body does not keep to HTTP. Send it again.") from error
     # Of a chunked body Werkzeug gives the first MAX_BYTES and is silent about the rest.
     if request.content_length is None and len(content) >= current_app.config["MAX_BYTES"]:
         raise body_too_large()
@@ -153,22 +160,26 @@ def _json_uploads(body: dict[str, Any]) -> list[Upload]:
     return [Upload(_base64(text, f"images[{index}]")) for index, text in enumerate(several)]
 
 
-def _base64(text: object, field: str) -> bytes:
-    """The bytes of base64 text (plain or URL-safe, with or without padding) or a data: URL."""
+def _base64(text: object, field: str) -> bytes | Problem:
+    """The bytes of base64 text (plain or URL-safe, with or without padding) or a data: URL.
+
+    Bad base64 is the problem of that picture alone; another type is the whole request's, and
+    raised.
+    """
     if not isinstance(text, str):
         raise BadParameter(f"“{field}” must be a text: base64, or a data: URL.")
     if text[:5].lower() == "data:":
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
-            raise BadParameter(f"“{field}” is a data: URL without “;base64,”.")
+            return UnreadableImage(f"“{field}” is a data: URL without “;base64,”.")
         text = unquote_to_bytes(text).decode("ascii", "replace") if "%" in text else text
     text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
     try:
         return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise BadParameter(
+    except (binascii.Error, ValueError):
+        return UnreadableImage(
             f"“{field}” is not valid base64. Encode the bytes of a {FORMAT_NAMES} file."
-        ) from error
+        )
 
 
 def _name(parameters: Mapping[str, Any]) -> str:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import re
+import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -13,7 +15,8 @@ from app.errors import TooLarge, UnreadableImage, UnsupportedMediaType
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
-ENOUGH = 1024  # pixels of a JPEG's shorter side that suffice for any model
+ENOUGH = 1024  # pixels of a picture's shorter side that suffice for any model
+MAX_SCANS = 50  # of a JPEG; progressive ones have about ten
 
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -29,13 +32,19 @@ LYING = (5, 6, 7, 8)  # orientations that swap width and height
 
 # `decode` holds the limit itself, before any pixel is decoded, with an answer that says so.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow's warnings are of what strangers send, thousands a picture if they wish: not for the log.
+warnings.filterwarnings("ignore", module=r"PIL\.")
+
+# A JPEG marker: neither a stuffed byte, a restart nor another that stands alone.
+MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
+START_OF_SCAN, END = 0xDA, 0xD9
 
 
 @dataclass(frozen=True)
 class Picture:
     """An upright picture of mode L, RGB or RGBA, and the size that it was sent in, in pixels.
 
-    `image` may be smaller than that: a large JPEG is decoded at a half, quarter or eighth.
+    `image` may be smaller than that, its shorter side being `ENOUGH` pixels or more.
     """
 
     image: Image.Image
@@ -67,12 +76,16 @@ def decode(content: bytes, max_pixels: int) -> Picture:
         )
     try:
         orientation = _orientation(image)
-        if image.format in ("JPEG", "MPO") and min(width, height) >= 2 * ENOUGH:
+        if image.format in ("JPEG", "MPO"):
+            if _has_too_many_scans(content):
+                raise ValueError("each scan of a JPEG takes as long as a picture")
             image.draft(None, (ENOUGH, ENOUGH))
         image.load()
         if image.width * image.height > max_pixels:
             raise ValueError("the first frame is larger than the picture")
         image = _eight_bits(image)
+        if min(image.size) >= 2 * ENOUGH:
+            image = image.reduce(min(image.size) // ENOUGH)
         if orientation in UPRIGHT:
             image = image.transpose(UPRIGHT[orientation])
     except Exception as error:
@@ -91,12 +104,22 @@ def _orientation(image: Image.Image) -> int:
     return 1
 
 
+def _has_too_many_scans(content: bytes) -> bool:
+    """Whether a JPEG passes over its pixels so often that it is made to keep a server busy."""
+    at = scans = 0
+    while scans <= MAX_SCANS and (marker := MARKER.search(content, at)):
+        if marker[1][0] == END:
+            return False
+        scans += marker[1][0] == START_OF_SCAN
+        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
+    return scans > MAX_SCANS
+
+
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The picture in mode L, RGB or RGBA."""
-    if image.mode.startswith(("I", "F")):
-        values = np.asarray(image, np.float32)
+    if image.mode.startswith("I"):
         # Pillow would clip 16 bits to the lowest eight, not scale them.
-        return Image.fromarray(np.clip(values / 257, 0, 255).astype(np.uint8))
+        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")

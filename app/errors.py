@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from flask import Flask, Response, current_app, json, render_template, request
 from werkzeug.exceptions import HTTPException
 
 DRAIN_BYTES = 256 * 1024 * 1024
-DRAIN_SECONDS = 5.0
+DRAIN_SECONDS = 20.0
 
 
 class Problem(Exception):
@@ -100,12 +102,13 @@ def register(app: Flask) -> None:
 
 def answer(problem: Problem) -> Response:
     """The problem as JSON, or as a page where a browser asked for a page."""
-    _drain()
     if _wants_page():
-        page = render_template("error.html", problem=problem)
-        return Response(page, problem.status, mimetype="text/html")
-    body = json.dumps(problem.to_dict())
-    return Response(body, problem.status, mimetype="application/problem+json")
+        text, kind = render_template("error.html", problem=problem), "text/html"
+    else:
+        text, kind = json.dumps(problem.to_dict()), "application/problem+json"
+    response = Response(text, problem.status, mimetype=kind)
+    response.call_on_close(partial(_drain, request.environ))
+    return response
 
 
 def _answer_http(error: HTTPException) -> Response:
@@ -141,18 +144,19 @@ def _wants_page() -> bool:
     return accepted.best_match(["application/json", "text/html"]) == "text/html"
 
 
-def _drain() -> None:
-    """Reads on past what is refused, so that a client still sending hears the answer.
+def _drain(environ: dict[str, Any]) -> None:
+    """Reads on past what was refused, the answer being sent, while its client is still sending.
 
-    Closing a connection with unread data resets it, and the answer is lost on the way.
+    Closing a connection with unread data resets it, and the answer is lost on the way. Only a
+    server that ends the stream with the body can be read so: others would wait for more.
     """
-    stream, left = request.environ["wsgi.input"], DRAIN_BYTES
+    if not environ.get("wsgi.input_terminated"):
+        return
+    stream, left = environ["wsgi.input"], DRAIN_BYTES
     deadline = time.monotonic() + DRAIN_SECONDS
-    try:
+    with suppress(Exception):  # the client has gone, or does not keep to HTTP
         while left > 0 and time.monotonic() < deadline:
             read = len(stream.read(min(65536, left)))
             if not read:
                 break
             left -= read
-    except (OSError, ValueError):
-        return  # the client has gone

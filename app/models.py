@@ -68,12 +68,18 @@ def _load(folder: Path) -> Model:
         raise StoreError(f"{folder.name}: its card is of the model {card.name}; rename the folder")
     if card.task not in TASKS:
         raise StoreError(f"{folder.name}: this version does not serve the task {card.task}")
+    if card.input["shape"] != TASKS[card.task]:
+        raise StoreError(f"{folder.name}: its network must take pictures of {TASKS[card.task]}")
     model = Model(card, module)
     try:
         for _ in range(WARM_UP_CALLS):
-            shape = model.predict(np.zeros((1, *card.input["shape"]), np.uint8)).shape
-    except RuntimeError as error:
-        raise StoreError(f"{folder.name}: its network fails: {error}") from error
-    if shape != (1, len(card.labels)):
-        raise StoreError(f"{folder.name}: its network gives {shape[1:]}, its card has other labels")
+            answer = model.predict(np.zeros((1, *card.input["shape"]), np.uint8))
+    except Exception as error:  # a checkpoint may hold any code
+        raise StoreError(f"{folder.name}: its network fails ({type(error).__name__})") from error
+    if answer.shape != (1, len(card.labels)):
+        raise StoreError(
+            f"{folder.name}: its network gives {answer.shape[1:]}, its card has other labels"
+        )
+    if not np.isclose(answer.sum(), 1, atol=1e-3):
+        raise StoreError(f"{folder.name}: its network's answers are no probabilities")
     return model

@@ -9,7 +9,7 @@ from app.decode import Picture
 from app.errors import NothingToClassify
 from model_store import ink
 
-TASKS = ("digit",)
+TASKS = {"digit": [1, ink.SIZE, ink.SIZE]}  # and the shape of what each gives a network
 
 
 def digit(picture: Picture) -> NDArray[np.uint8]:

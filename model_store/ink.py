@@ -145,10 +145,9 @@ def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
 
 def _strength(grey: Grey) -> tuple[Grey, float]:
     """How far each pixel stands out from the ground, in grey levels, and the ground's noise."""
-    light = _light(grey)
-    if _ink_is_light(grey - light):
-        grey, light = 255 - grey, 255 - light
-    residual = _ground(grey, light) - grey
+    if _ink_is_light(grey - _light(grey)):
+        grey = 255 - grey
+    residual = _ground(grey) - grey
     noise = _noise(grey)
     # Ink may cover most of a tight crop; the ground is sought among the lesser residuals.
     centre = float(np.percentile(residual[::2, ::2], 30)) + 0.5 * noise
@@ -206,14 +205,23 @@ def _ink_is_light(uneven: Grey) -> bool:
     return bool(ordered[-6:].mean() - level > level - ordered[:6].mean())
 
 
-def _ground(grey: Grey, light: Grey) -> Grey:
+def _ground(grey: Grey) -> Grey:
     """The paper under dark ink: a closing (Serra, 1982) with a window wider than strokes."""
     reach = max(3, round(0.4 * min(grey.shape)) | 1)
-    # The ground goes on outside: without it the slope of the light would be cut off at the
-    # border, and ink that meets the border be taken for ground.
-    outside = np.pad(np.maximum(grey, light), reach - 1, "edge")
+    # The picture goes on outside, or the slope of the light would be cut off at the border; but
+    # ink that meets the border does not, or it would be as wide as ground is.
+    framed = grey.copy()
+    for line in (framed[:1], framed[-1:], framed[:, :1].T, framed[:, -1:].T):
+        line[:] = _closed(line, (1, line.size | 1))
+    outside = np.pad(framed, reach - 1, "edge")
     outside[reach - 1 : 1 - reach, reach - 1 : 1 - reach] = grey
-    return -_highest(-_highest(outside, reach), reach)
+    return -_highest(-_highest(outside, (reach, reach)), (reach, reach))
+
+
+def _closed(grey: Grey, reach: tuple[int, int]) -> Grey:
+    """A closing: what is darker and narrower than the window, of odd sides, is filled."""
+    padded = np.pad(grey, [(side - 1, side - 1) for side in reach], "edge")
+    return -_highest(-_highest(padded, reach), reach)
 
 
 def _reduced(grey: Grey, side: int) -> Grey:
@@ -222,12 +230,12 @@ def _reduced(grey: Grey, side: int) -> Grey:
     return np.asarray(Image.fromarray(grey).reduce(factor), np.float32)
 
 
-def _highest(grey: Grey, reach: int) -> Grey:
-    """The highest value in each window of `reach` × `reach`; each side shrinks by reach - 1."""
-    for _ in range(2):
+def _highest(grey: Grey, reach: tuple[int, int]) -> Grey:
+    """The highest value in each window of `reach`; each side shrinks by its reach - 1."""
+    for window in reach:
         done = 1
-        while done < reach:
-            step = min(done, reach - done)
+        while done < window:
+            step = min(done, window - done)
             grey = np.maximum(grey[step:], grey[:-step])
             done += step
         grey = grey.T

@@ -60,7 +60,7 @@ def test_every_form_gets_the_contracts_answer(app, client, png, form):
     assert result["filename"] == ("me.png" if form == "multipart" else None)
     scores = [prediction["score"] for prediction in result["predictions"]]
     assert len(scores) == 10
-    assert sum(scores) == pytest.approx(1, abs=1e-4)
+    assert sum(scores) == pytest.approx(1, abs=1e-7)
     assert scores == sorted(scores, reverse=True)
     assert result["predictions"][0] == {"label": result["label"], "score": result["score"]}
 
@@ -102,6 +102,13 @@ def test_one_that_fails_does_not_spoil_the_others(app, client, png):
     assert good["label"]
     assert set(bad) == {"filename", "error"}
     assert bad["error"]["status"] == 400
+
+
+def test_bad_base64_is_the_problem_of_that_picture_alone(client, png):
+    images = ["%%%", base64.b64encode(png).decode()]
+    bad, good = client.post("/api/predict", json={"images": images}).get_json()["results"]
+    assert "images[0]" in bad["error"]["detail"]
+    assert good["label"]
 
 
 def test_where_all_fail_the_response_is_the_first_problem(client):

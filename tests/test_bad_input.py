@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import base64
+import gc
 import io
 import json
 import random
 import struct
+import weakref
 import zlib
 
 import numpy as np
 import pytest
 from PIL import Image
 from samples import encode, seven
+
+from app import predict
 
 BOUNDARY = "multipart/form-data; boundary=x"
 
@@ -46,6 +50,13 @@ def text(value):
     return {"data": value, "content_type": "application/json"}
 
 
+def many_scans(count):
+    """A progressive JPEG whose last, tiny scan is repeated: each takes as long as a picture."""
+    jpeg = encode(seven(), "JPEG", progressive=True)
+    last = jpeg[jpeg.rindex(b"\xff\xda") : -2]
+    return jpeg[:-2] + last * count + jpeg[-2:]
+
+
 SEVEN = encode(seven())
 JPEG = encode(seven("RGB", ink=(0, 0, 0), ground=(255,) * 3), "JPEG")
 NOISE = random.Random(1).randbytes(2000)
@@ -63,6 +74,7 @@ PROBLEMS = {
     "noise": (body(NOISE), 400, "not an image"),
     "truncated png": (body(SEVEN[:200]), 400, "damaged"),
     "truncated jpeg": (body(JPEG[: len(JPEG) // 2], "image/jpeg"), 400, "damaged"),
+    "jpeg of 1,000 scans": (body(many_scans(1000), "image/jpeg"), 400, "damaged"),
     "header of a png": (body(SEVEN[:20]), 400, "not an image"),
     "bomb": (body(BOMB), 413, "smaller size"),
     "0×0": (body(png_of(0, 0)), 400, "not an image"),
@@ -170,6 +182,9 @@ ODD = {
     "cmyk jpeg": lambda: encode(seven("CMYK", ink=(0, 0, 0, 255), ground=(0, 0, 0, 0)), "JPEG"),
     "grey jpeg": lambda: encode(seven(), "JPEG"),
     "progressive jpeg": lambda: encode(seven(), "JPEG", progressive=True),
+    "jpeg with markers in its comment": lambda: encode(
+        seven(), "JPEG", comment=b"\xff\xda\0\0" * 1000
+    ),
     "16-bit png": lambda: encode(sixteen_bit()),
     "1-bit png": lambda: encode(seven("1", ink=0, ground=1)),
     "grey with alpha": lambda: encode(seven("LA", ink=(0, 255), ground=(0, 0))),
@@ -228,13 +243,34 @@ def test_exif_turns_the_picture_upright(client, orientation):
     assert turned["seen"] == straight["seen"]
 
 
+@pytest.mark.parametrize("picture", [Image.new("L", (50, 50)), seven()], ids=["blank", "seven"])
+def test_a_picture_is_let_go_with_its_request(client, monkeypatch, picture):
+    """At once, not at the garbage collector's leisure: a few large ones would fill the memory."""
+    pictures = []
+
+    def decode(*arguments):
+        picture = predict_decode(*arguments)
+        pictures.append(weakref.ref(picture))
+        return picture
+
+    predict_decode = predict.decode
+    monkeypatch.setattr("app.predict.decode", decode)
+    gc.disable()
+    try:
+        client.post("/api/predict", **body(encode(picture)))
+        assert [reference() for reference in pictures] == [None]
+    finally:
+        gc.enable()
+
+
 def test_damaged_exif_counts_as_none(client):
     png = encode(seven(), exif=b"Exif\0\0MM\0*\xff\xff\xff\xff broken")
     assert client.post("/api/predict", **body(png)).status_code == 200
 
 
-def test_a_large_jpeg_keeps_its_size_in_the_answer(app):
-    photo = encode(seven(size=(3000, 2400)), "JPEG")
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_a_large_picture_keeps_its_size_in_the_answer(app, kind):
+    photo = encode(seven(size=(3000, 2400)), kind)
     app.config["MAX_PIXELS"], before = 10_000_000, app.config["MAX_PIXELS"]
     try:
         response = app.test_client().post("/api/predict", **body(photo))

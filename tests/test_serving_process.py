@@ -9,11 +9,16 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from PIL import Image
+from samples import encode
 from test_bad_input import BOMB
+from werkzeug.serving import make_server
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -75,6 +80,19 @@ def test_answers_under_preload(server, png):
         assert json.loads(answer)["results"][0]["label"]
 
 
+def test_memory_of_large_pictures_comes_back(server):
+    port, process = server
+    picture = encode(Image.new("RGBA", (5000, 5000)), compress_level=1)
+    before = memory(process)
+    with ThreadPoolExecutor(6) as pool:
+        answers = pool.map(
+            lambda _: ask(port, "POST", "/api/predict", picture, {"Content-Type": "image/png"}),
+            range(6),
+        )
+        assert [status for status, _ in answers] == [422] * 6
+    assert memory(process) < before + 100
+
+
 @pytest.mark.parametrize("chunked", [False, True], ids=["with its length", "chunked"])
 def test_a_body_of_100_megabytes_is_told_so(server, chunked):
     port, _ = server
@@ -85,6 +103,41 @@ def test_a_body_of_100_megabytes_is_told_so(server, chunked):
     status, answer = ask(port, "POST", "/api/predict", (block for _ in range(100)), headers)
     assert status == 413
     assert json.loads(answer)["title"] == "Too large"
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"zz\r\n", b"3\r\nabcdef\r\n0\r\n\r\n", b"3\r\nabc\r\n0\r\nno trailer\r\n\r\n"],
+    ids=["size", "length", "trailer"],
+)
+def test_a_body_that_is_not_chunked_as_it_says_is_a_problem(server, body):
+    port, _ = server
+    head = b"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(head + b"Transfer-Encoding: chunked\r\n\r\n" + body)
+        assert connection.recv(12) == b"HTTP/1.1 400"
+
+
+def test_a_refusal_does_not_wait_for_the_rest_of_the_body(server):
+    port, _ = server
+    head = b"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Length: 100000000\r\n\r\n"
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(head)
+        assert connection.recv(12) == b"HTTP/1.1 413"
+
+
+def test_other_servers_answer_errors_too(app):
+    """Flask's own, for one, gives a stream that does not end with the body."""
+    other = make_server("127.0.0.1", 0, app)
+    threading.Thread(target=other.serve_forever, daemon=True).start()
+    try:
+        assert ask(other.port, "GET", "/nothing")[0] == 404
+        assert (
+            ask(other.port, "POST", "/api/predict", b"a", {"Content-Type": "image/png"})[0] == 400
+        )
+    finally:
+        other.shutdown()
+        other.server_close()
 
 
 def test_bad_input_leaves_the_process_and_its_memory_as_they_were(server, png):
