@@ -130,7 +130,7 @@ CONDITIONS: dict[str, Condition] = {
 
 def in_process() -> Send:
     """Sends through the app's own test client."""
-    from app import create_app  # noqa: PLC0415
+    from app import create_app
 
     client = create_app().test_client()
 

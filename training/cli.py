@@ -9,14 +9,17 @@ import shutil
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import model_store
-from model_store import StoreError
+from model_store import Card, StoreError
 from training import recipe as recipes
-from training.datasets import load
+from training.datasets import Data, load
 from training.errors import TrainingError
 from training.recipe import DataRecipe, Recipe
+
+if TYPE_CHECKING:
+    from training.loop import Result
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -30,8 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         print(f"error: {error}; check the path and the space that is left", file=sys.stderr)
         return 2
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "allocate memory" not in str(error):
+            raise
+        print("error: out of memory; lower the recipe's “batch_size”", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
-        print("\nInterrupted. The last whole epoch is saved: go on with --resume.", file=sys.stderr)
+        print("\nInterrupted.", file=sys.stderr)
         return 130
     return status
 
@@ -52,13 +60,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument(
         "--publish",
         action="store_true",
-        help="put the result into model_store/NAME, where the app serves it, in place of the old",
+        help="where the target is reached, put the result into model_store/NAME, "
+        "which the app serves, in place of the old",
     )
     train.add_argument(
         "--min-accuracy",
         type=float,
         metavar="SHARE",
-        help="exit with 1 where the test accuracy is lower (the recipe's target; 0..1)",
+        help="the target, 0..1, instead of the recipe's: exit with 1 where it is missed",
     )
     train.set_defaults(run=_train)
 
@@ -83,43 +92,61 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    # Reports and the loop need matplotlib and scikit-learn, slow to import and not for --help.
-    from training import export, loop, report  # noqa: PLC0415
+    from training import loop  # noqa: PLC0415
 
-    recipe = recipes.read(arguments.recipe)
-    if arguments.epochs is not None:
-        if arguments.epochs < 1:
-            raise TrainingError("--epochs must be 1 or more")
-        recipe = dataclasses.replace(recipe, epochs=arguments.epochs)
+    recipe = _recipe(arguments)
     data = load(recipe.data, arguments.data)
     folder: Path = arguments.out or Path("runs") / recipe.name
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "train.log").open("a" if arguments.resume else "w", encoding="utf-8") as log:
         say = _both(log)
-        result = loop.train(recipe, data, folder, resume=arguments.resume, say=say)
-        truth = data.test.labels.numpy()
-        chances = loop.probabilities(result.classifier, data.test.pictures).numpy()
-        best = result.history[result.best_epoch - 1]
-        metrics = {
-            "validation_accuracy": best["validation_accuracy"],
-            **{f"test_{name}": value for name, value in report.metrics(truth, chances).items()},
-            "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
-        }
-        report.write(folder, data.labels, truth, chances, result.history)
-        card = export.export(result, recipe, data, metrics, folder)
-        accuracy = metrics["test_accuracy"]
-        low, high = metrics["test_accuracy_interval"]
+        try:
+            result = loop.train(recipe, data, folder, resume=arguments.resume, say=say)
+        except KeyboardInterrupt:
+            if (folder / loop.STATE).exists():
+                print("\nThe last whole epoch is saved: go on with --resume.", file=sys.stderr)
+            raise
+        card = _export(result, recipe, data, folder)
+        accuracy = card.metrics["test_accuracy"]
+        low, high = card.metrics["test_accuracy_interval"]
         say(
             f"{card.name} {card.version}: test accuracy {accuracy:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%}) in {metrics['train_seconds']:.0f} s, "
+            f"(95 % interval {low:.2%} to {high:.2%}) in {card.metrics['train_seconds']:.0f} s, "
             f"epoch {result.best_epoch}, written to {folder}"
         )
         target = recipe.target if arguments.min_accuracy is None else arguments.min_accuracy
-        reached = accuracy >= target
+        reached: bool = accuracy >= target
         say(f"Target {target:.2%}: {'reached' if reached else 'MISSED'}")
-    if arguments.publish:
+    if arguments.publish and reached:
         _publish(folder, model_store.ROOT / recipe.name)
+    elif arguments.publish:
+        print("Not published: the target was missed; --min-accuracy sets another")
     return 0 if reached else 1
+
+
+def _recipe(arguments: argparse.Namespace) -> Recipe:
+    recipe = recipes.read(arguments.recipe)
+    if arguments.epochs is None:
+        return recipe
+    if arguments.epochs < 1:
+        raise TrainingError("--epochs must be 1 or more")
+    return dataclasses.replace(recipe, epochs=arguments.epochs)
+
+
+def _export(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
+    """Tests the best epoch's network and writes its report, checkpoint and card."""
+    # They need matplotlib and scikit-learn, slow to import and not for --help.
+    from training import export, loop, report  # noqa: PLC0415
+
+    truth = data.test.labels.numpy()
+    chances = loop.probabilities(result.classifier, data.test.pictures).numpy()
+    metrics = {
+        "validation_accuracy": result.history[result.best_epoch - 1]["validation_accuracy"],
+        **{f"test_{name}": value for name, value in report.metrics(truth, chances).items()},
+        "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
+    }
+    report.write(folder, data.labels, truth, chances, result.history)
+    return export.export(result, recipe, data, metrics, folder)
 
 
 def _both(log: Any) -> Callable[[str], None]:
@@ -146,14 +173,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
     from training import loop, report  # noqa: PLC0415
 
     given: Path = arguments.checkpoint
-    folder = given.parent if given.is_file() else given
+    folder = given.parent if given.name == "model.pt" else given
     if not folder.is_dir():
         raise TrainingError(f"there is no checkpoint {given}; name a folder that holds model.pt")
     module, card = model_store.load(folder)
     data = load(_data_recipe(card), arguments.data)
     part = data.test if arguments.split == "test" else data.validation
-    chances = loop.probabilities(module, part.pictures).numpy()
-    figures = report.metrics(part.labels.numpy(), chances)
+    truth, chances = part.labels.numpy(), loop.probabilities(module, part.pictures).numpy()
+    figures = report.metrics(truth, chances)
     if arguments.json:
         print(json.dumps({"name": card.name, "version": card.version, **figures}))
     else:
@@ -162,12 +189,11 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(f"accuracy {figures['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})")
         print(f"macro F1 {figures['macro_f1']:.4f}")
         print(f"calibration error {figures['calibration_error']:.4f}")
-        for label, recall in zip(card.labels, figures["recall"], strict=True):
-            print(f"  recall of {label}: {recall:.2%}")
+        print(report.table(truth, chances, card.labels))
     return 0
 
 
-def _data_recipe(card: model_store.Card) -> DataRecipe:
+def _data_recipe(card: Card) -> DataRecipe:
     """The data that a model was trained with, without what was added for training alone."""
     try:
         return dataclasses.replace(DataRecipe(**card.recipe["data"]), handwriting=0)

@@ -100,7 +100,7 @@ def load_mnist(folder: Path | None, *, train: bool) -> tuple[Tensor, Tensor]:
     are downloaded into ``data/`` by torchvision. Raises `TrainingError`.
     """
     if folder is None:
-        folder = _downloaded(train)
+        folder = _downloaded()
     elif not folder.is_dir():
         raise TrainingError(f"--data: there is no folder {folder}")
     images, labels = (_find(folder, name) for name in MNIST_FILES[train])
@@ -115,17 +115,23 @@ def load_mnist(folder: Path | None, *, train: bool) -> tuple[Tensor, Tensor]:
     return torch.from_numpy(pictures).unsqueeze(1), torch.from_numpy(targets.astype(np.int64))
 
 
-def _downloaded(train: bool) -> Path:
+def _downloaded() -> Path:
+    """``data/`` with MNIST in it: torchvision fetches what is missing."""
     from torchvision.datasets import MNIST  # noqa: PLC0415
 
+    folder = Path("data")
+    names = (name for part in MNIST_FILES.values() for name in part)
+    if all((folder / "MNIST" / "raw" / name).is_file() for name in names):
+        return folder
     try:
-        MNIST("data", train=train, download=True)
+        MNIST(folder, download=True)
     except (OSError, RuntimeError) as error:
+        reason = str(error).splitlines()[0].rstrip(":")
         raise TrainingError(
-            f"MNIST could not be downloaded into data/ ({error}); "
+            f"MNIST could not be downloaded into {folder.resolve()} ({reason}); "
             "go online, or name a folder that holds its four files with --data"
         ) from error
-    return Path("data/MNIST/raw")
+    return folder
 
 
 def _find(folder: Path, name: str) -> Path:

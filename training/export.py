@@ -24,7 +24,7 @@ def export(
 ) -> Card:
     """Writes the best epoch's network and its card into `folder`; returns the card.
 
-    Raises `RuntimeError` where TorchScript does not give the network's own answers.
+    Raises `AssertionError` where TorchScript does not give the network's own answers.
     """
     classifier = result.classifier.eval().to(memory_format=torch.contiguous_format)
     pictures = data.validation.pictures[:64]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import math
 import time
 from collections.abc import Callable
@@ -22,6 +23,7 @@ from training.errors import TrainingError
 from training.recipe import OptimiserRecipe, Recipe
 
 STATE = "state.pt"
+UNFIT = ("LBFGS", "SparseAdam")  # several looks at each batch, sparse gradients
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,11 @@ class Run:
                 self.averaged.update_parameters(self.classifier)
             loss_sum += loss.item() * len(chosen)
             hits += int((logits.argmax(1) == labels).sum())
-        validation_loss, validation_accuracy = judge(self.judged, self.data.validation)
+        if not math.isfinite(loss_sum):
+            raise TrainingError("the loss is no longer a number; lower the optimiser's “lr”")
+        validation_loss, validation_accuracy = judge(
+            self.judged, self.data.validation, recipe.label_smoothing
+        )
         return {
             "train_loss": loss_sum / len(part),
             "train_accuracy": hits / len(part),
@@ -101,7 +107,7 @@ class Run:
         return True
 
     def save(self, file: Path) -> None:
-        """Writes all that the next epoch depends on, in one step."""
+        """Writes all that the next epoch depends on, in one step; raises `OSError`."""
         state = {
             "recipe": self.recipe.to_dict(),
             "classifier": self.classifier.state_dict(),
@@ -114,8 +120,10 @@ class Run:
             "best_epoch": self.best_epoch,
             "best": self.best,
         }
+        buffer = io.BytesIO()  # torch.save says nothing of a full disk, write_bytes does
+        torch.save(state, buffer)
         partial = file.with_name(file.name + ".partial")
-        torch.save(state, partial)
+        partial.write_bytes(buffer.getbuffer())
         partial.replace(file)
 
     def restore(self, file: Path) -> None:
@@ -125,9 +133,9 @@ class Run:
             recipe = state["recipe"]
         except FileNotFoundError as error:
             raise TrainingError(f"nothing to resume: there is no {file}") from error
-        except Exception as error:
+        except Exception as error:  # torch.load may raise anything at all
             raise TrainingError(
-                f"{file} cannot be read ({error}); train without --resume"
+                f"{file} is damaged or no state of a run; train without --resume"
             ) from error
         if recipe != self.recipe.to_dict():
             raise TrainingError(
@@ -191,10 +199,14 @@ def probabilities(classifier: nn.Module, pictures: Tensor) -> Tensor:
     return torch.cat([classifier(batch) for batch in pictures.split(500)])
 
 
-def judge(classifier: nn.Module, part: Part) -> tuple[float, float]:
-    """Mean cross entropy and accuracy on `part`."""
+def judge(classifier: nn.Module, part: Part, label_smoothing: float) -> tuple[float, float]:
+    """Mean cross entropy, smoothed as in training, and accuracy on `part`.
+
+    Without the smoothing a network that has not learnt its smooth labels yet would seem best.
+    """
     chances = probabilities(classifier, part.pictures)
-    loss = functional.nll_loss(chances.clamp_min(1e-12).log(), part.labels)
+    logs = chances.clamp_min(1e-12).log()
+    loss = functional.cross_entropy(logs, part.labels, label_smoothing=label_smoothing)
     return float(loss), float((chances.argmax(1) == part.labels).float().mean())
 
 
@@ -219,8 +231,12 @@ def fit_temperature(classifier: Classifier, part: Part) -> float:
 def make_optimiser(recipe: OptimiserRecipe, module: nn.Module) -> torch.optim.Optimizer:
     """The optimiser of `torch.optim` that `recipe` names; raises `TrainingError`."""
     kind = getattr(torch.optim, recipe.name, None)
-    if not (isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)):
-        raise TrainingError(f"no optimiser “{recipe.name}” in torch.optim; Adam and SGD are two")
+    if recipe.name in UNFIT or not (
+        isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
+    ):
+        raise TrainingError(
+            f"no optimiser “{recipe.name}” in torch.optim that fits; Adam and SGD are two"
+        )
     try:
         return kind(module.parameters(), **recipe.options)
     except (TypeError, ValueError) as error:
@@ -230,14 +246,22 @@ def make_optimiser(recipe: OptimiserRecipe, module: nn.Module) -> torch.optim.Op
 def make_schedule(
     recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int
 ) -> torch.optim.lr_scheduler.LRScheduler:
-    """How the learning rate goes, a step a batch, over `steps` batches an epoch."""
+    """How the learning rate goes, a step a batch, over `steps` batches an epoch.
+
+    Raises `TrainingError` for an optimiser whose learning rate cannot go that way.
+    """
     if recipe.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
-    return torch.optim.lr_scheduler.OneCycleLR(
-        optimiser,
-        max_lr=[group["lr"] for group in optimiser.param_groups],
-        total_steps=steps * recipe.epochs,
-        pct_start=recipe.warm_up,
-        div_factor=10,
-        final_div_factor=100,
-    )
+    try:
+        return torch.optim.lr_scheduler.OneCycleLR(
+            optimiser,
+            max_lr=[group["lr"] for group in optimiser.param_groups],
+            total_steps=steps * recipe.epochs,
+            pct_start=recipe.warm_up,
+            div_factor=10,
+            final_div_factor=100,
+        )
+    except ValueError as error:
+        raise TrainingError(
+            f"{recipe.optimiser.name} does not go with “schedule” one-cycle: {error}"
+        ) from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -144,7 +145,7 @@ def _value(kind: str, value: Any, file: str, where: str) -> Any:
     fits = {
         "str": isinstance(value, str),
         "int": type(value) is int,
-        "float": type(value) in (int, float),
+        "float": type(value) in (int, float) and math.isfinite(value),
         "list[str]": isinstance(value, list) and all(isinstance(item, str) for item in value),
     }
     if not fits[kind]:
@@ -153,6 +154,7 @@ def _value(kind: str, value: Any, file: str, where: str) -> Any:
 
 
 def _check(recipe: Recipe, file: str) -> None:
+    widest = dataclasses.asdict(recipe.augmentation)
     rules = [
         (recipe.epochs >= 1, "“epochs” must be 1 or more"),
         (recipe.batch_size >= 2, "“batch_size” must be 2 or more"),
@@ -163,6 +165,10 @@ def _check(recipe: Recipe, file: str) -> None:
         (recipe.task == "digit", "“task” must be digit"),
         (recipe.data.validation >= 1, "“data.validation” must be 1 or more"),
         (recipe.data.handwriting >= 0, "“data.handwriting” must be 0 or more"),
+        (0 <= recipe.seed < 2**63, "“seed” must be 0 or more and less than 2**63"),
+        (0 <= recipe.data.split_seed < 2**32, "“data.split_seed” must be 0 to 2**32 - 1"),
+        (min(widest.values()) >= 0, "“augmentation” takes 0 or more for each change"),
+        (max(widest["thickness"], widest["blur"]) <= 1, "“thickness” and “blur” are 1 at most"),
         (
             recipe.name.replace("-", "").replace("_", "").isalnum(),
             "“name” takes letters, digits, - and _",

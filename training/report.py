@@ -67,15 +67,24 @@ def write(
     """Writes the report of a run on its test part into `folder`."""
     predicted = chances.argmax(1)
     matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
-    table = {"labels": range(len(names)), "target_names": names, "zero_division": 0}
-    text = classification_report(truth, predicted, digits=4, **table)
-    figures = classification_report(truth, predicted, output_dict=True, **table)
+    text = table(truth, chances, names)
+    figures = classification_report(truth, predicted, output_dict=True, **_layout(names))
     (folder / "report.txt").write_text(text, encoding="utf-8")
     _write_json(folder / "report.json", {**figures, "confusion_matrix": matrix.tolist()})
     _write_json(folder / "history.json", history)
     draw_curves(history, folder / "curves.png")
     draw_matrix(matrix, names, folder / "confusion_matrix.png")
     draw_text(text, folder / "report.png")
+
+
+def table(truth: Labels, chances: NDArray[np.float32], names: list[str]) -> str:
+    """Precision, recall, F1 and support for each class, as text."""
+    text: str = classification_report(truth, chances.argmax(1), digits=4, **_layout(names))
+    return text
+
+
+def _layout(names: list[str]) -> dict[str, Any]:
+    return {"labels": range(len(names)), "target_names": names, "zero_division": 0}
 
 
 def draw_curves(history: list[dict[str, float]], file: Path) -> None:
@@ -111,8 +120,10 @@ def draw_matrix(matrix: NDArray[np.int64], names: list[str], file: Path) -> None
 def draw_text(text: str, file: Path) -> None:
     """The classification report as a picture."""
     lines = text.splitlines()
-    figure = plt.figure(figsize=(7, 0.25 * len(lines) + 0.4))
-    figure.text(0.03, 0.97, text, family="monospace", fontsize=11, va="top")
+    figure = plt.figure(figsize=(0.1 * max(map(len, lines)) + 0.4, 0.19 * len(lines) + 0.4))
+    figure.text(
+        0.5, 0.5, "\n".join(lines), family="monospace", fontsize=11, ha="center", va="center"
+    )
     _save(figure, file)
 
 
