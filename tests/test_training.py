@@ -232,6 +232,39 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(run, data, tiny, tmp_path, m
     assert (tmp_path / "model.pt").is_file()
 
 
+@pytest.mark.parametrize("call", [2, 3, 4], ids=["before", "at its start", "within"])
+def test_a_last_phase_is_resumed_too(data, tmp_path, monkeypatch, call):
+    file = tmp_path / "finished.toml"
+    text = TINY.replace("epochs = 4", 'epochs = 2\nchoose_by = "loss"')
+    file.write_text(text + "[finish]\nepochs = 2\nlr = 1e-3\n[finish.augmentation]\nshift = 0.5\n")
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    arguments = ["train", str(file), "--data", str(data), "--out"]
+    assert main([*arguments, str(whole)]) == 0
+    assert "Epoch [4/4]" in (whole / "train.log").read_text()
+    whole_epoch, calls = loop.Run.epoch, []
+
+    def interrupted(self):
+        calls.append(1)
+        if len(calls) == call:
+            raise KeyboardInterrupt
+        return whole_epoch(self)
+
+    monkeypatch.setattr(loop.Run, "epoch", interrupted)
+    assert main([*arguments, str(resumed)]) == 130
+    assert main([*arguments, str(resumed), "--resume"]) == 0
+    assert same(weights(whole), weights(resumed))
+
+
+def test_the_best_may_be_chosen_by_loss(data, tmp_path):
+    file = tmp_path / "by-loss.toml"
+    file.write_text(TINY.replace("seed = 3", 'seed = 3\nchoose_by = "loss"'))
+    held = loop.Run(recipe.read(str(file)), datasets.load(DataRecipe(validation=100), data))
+    for accuracy, loss in ((0.9, 0.5), (0.7, 0.1), (0.8, 0.2)):
+        held.history.append({"validation_accuracy": accuracy, "validation_loss": loss})
+        held.keep_if_best()
+    assert held.best_epoch == 2
+
+
 def test_ctrl_c_leaves_a_usable_state(data, tiny, tmp_path):
     command = [sys.executable, "-m", "training", "train", str(tiny), "--epochs", "500"]
     command += ["--data", str(data), "--out", str(tmp_path)]
@@ -327,6 +360,7 @@ BAD_RECIPES = {
     "missing key": (TINY.replace('task = "digit"', ""), "“task” is missing"),
     "no epochs": (TINY.replace("epochs = 4", "epochs = 0"), "“epochs” must be 1 or more"),
     "unknown schedule": (TINY.replace("one-cycle", "two-cycle"), "“schedule” is constant"),
+    "unknown choice": (TINY.replace("seed = 3", 'choose_by = "luck"'), "“choose_by” is accuracy"),
     "unknown network": (TINY.replace('"baseline"', '"resnet"'), "no architecture “resnet”"),
     "unknown option": (TINY.replace("drop_rate", "drop"), "has no option “drop”"),
     "option off": (TINY.replace("drop_rate = 0.1", "drop_rate = 7"), "does not take"),

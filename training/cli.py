@@ -16,7 +16,7 @@ from model_store import Card, StoreError
 from training import recipe as recipes
 from training.datasets import Data, load
 from training.errors import TrainingError
-from training.recipe import DataRecipe, Recipe
+from training.recipe import DataRecipe, FinishRecipe, Recipe
 
 if TYPE_CHECKING:
     from training.loop import Result
@@ -130,7 +130,7 @@ def _recipe(arguments: argparse.Namespace) -> Recipe:
         return recipe
     if arguments.epochs < 1:
         raise TrainingError("--epochs must be 1 or more")
-    return dataclasses.replace(recipe, epochs=arguments.epochs)
+    return dataclasses.replace(recipe, epochs=arguments.epochs, finish=FinishRecipe())
 
 
 def _export(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:

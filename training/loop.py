@@ -7,7 +7,7 @@ import io
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -47,9 +47,9 @@ class Run:
         self.averaged = AveragedModel(
             self.classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
         )
+        self.steps = -(-len(data.training) // recipe.batch_size)
         self.optimiser = make_optimiser(recipe.optimiser, self.classifier)
-        steps = -(-len(data.training) // recipe.batch_size)
-        self.schedule = make_schedule(recipe, self.optimiser, steps)
+        self.schedule = make_schedule(recipe, self.optimiser, self.steps)
         self.generator = torch.Generator().manual_seed(recipe.seed)
         self.history: list[dict[str, float]] = []
         self.best_epoch = 0
@@ -60,18 +60,36 @@ class Run:
         """What is validated and exported: the averaged weights, where the recipe averages."""
         return self.averaged.module if self.recipe.average else self.classifier
 
+    @property
+    def finishing(self) -> bool:
+        """Whether the next epoch is one of the last phase."""
+        return len(self.history) >= self.recipe.epochs
+
+    def begin_finish(self) -> None:
+        """Makes the last phase's optimiser and schedule."""
+        finish, optimiser = self.recipe.finish, self.recipe.optimiser
+        options = {**optimiser.options, "lr": finish.lr}
+        self.optimiser = make_optimiser(replace(optimiser, options=options), self.classifier)
+        self.schedule = torch.optim.lr_scheduler.LinearLR(
+            self.optimiser, 1.0, 0.01, total_iters=self.steps * finish.epochs
+        )
+
     def epoch(self) -> dict[str, float]:
         """Trains on every picture once; returns the figures of the epoch."""
         recipe, part = self.recipe, self.data.training
+        if len(self.history) == recipe.epochs:
+            self.begin_finish()
+        augment = recipe.finish.augmentation if self.finishing else recipe.augmentation
+        smoothing = 0.0 if self.finishing else recipe.label_smoothing
         self.classifier.train()
         started, loss_sum, hits = time.perf_counter(), 0.0, 0
         order = torch.randperm(len(part), generator=self.generator).split(recipe.batch_size)
         for chosen in tqdm(order, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
             pictures = part.pictures[chosen].float() / 255
-            pictures = recipe.augmentation(pictures, self.generator)
+            pictures = augment(pictures, self.generator)
             labels = part.labels[chosen]
             logits = self.classifier.logits(pictures.contiguous(memory_format=torch.channels_last))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=recipe.label_smoothing)
+            loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -82,9 +100,7 @@ class Run:
             hits += int((logits.argmax(1) == labels).sum())
         if not math.isfinite(loss_sum):
             raise TrainingError("the loss is no longer a number; lower the optimiser's “lr”")
-        validation_loss, validation_accuracy = judge(
-            self.judged, self.data.validation, recipe.label_smoothing
-        )
+        validation_loss, validation_accuracy = judge(self.judged, self.data.validation, smoothing)
         return {
             "train_loss": loss_sum / len(part),
             "train_accuracy": hits / len(part),
@@ -97,7 +113,8 @@ class Run:
         """Keeps the newest epoch's weights where they validate better than all before."""
 
         def rank(figures: dict[str, float]) -> tuple[float, float]:
-            return figures["validation_accuracy"], -figures["validation_loss"]
+            accuracy, loss = figures["validation_accuracy"], figures["validation_loss"]
+            return (-loss, accuracy) if self.recipe.choose_by == "loss" else (accuracy, -loss)
 
         newest = self.history[-1]
         if self.best_epoch and rank(newest) <= rank(self.history[self.best_epoch - 1]):
@@ -144,11 +161,13 @@ class Run:
             )
         self.classifier.load_state_dict(state["classifier"])
         self.averaged.load_state_dict(state["averaged"])
+        self.history, self.best_epoch = state["history"], state["best_epoch"]
+        if len(self.history) > self.recipe.epochs:
+            self.begin_finish()
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
         torch.set_rng_state(state["dropout"])
-        self.history, self.best_epoch = state["history"], state["best_epoch"]
         self.best = state["best"]
 
 
@@ -160,9 +179,10 @@ def train(
     if resume:
         run.restore(folder / STATE)
         say(f"Resumed after epoch {len(run.history)}")
-    while len(run.history) < recipe.epochs and not out_of_patience(run):
+    epochs = recipe.epochs + recipe.finish.epochs
+    while len(run.history) < epochs and not out_of_patience(run):
         run.history.append(run.epoch())
-        say(epoch_line(len(run.history), recipe.epochs, run.history[-1]))
+        say(epoch_line(len(run.history), epochs, run.history[-1]))
         if run.keep_if_best():
             say(f"New best: Val Acc {run.history[-1]['validation_accuracy']:.2%}, saved")
         run.save(folder / STATE)

@@ -48,12 +48,27 @@ class OptimiserRecipe:
 
 
 @dataclass(frozen=True)
+class FinishRecipe:
+    """A last phase after the recipe's own epochs, on pictures closer to real ones.
+
+    `epochs` more (0: none) at a learning rate that falls from `lr` to nothing, with its own
+    milder `augmentation` and without label smoothing; the optimiser is the recipe's, made anew.
+    """
+
+    epochs: int = 0
+    lr: float = 1e-3
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """A training run.
 
     `schedule` is "constant" or "one-cycle" (Smith and Topin, 2018: the learning rate rises to
     its full value over the first `warm_up` part of the run and falls to nothing). `average` is
     the decay a step of the averaged weights that are then validated and exported (0: none).
+    `choose_by` is what makes the best epoch: validation "accuracy", or "loss", which tells
+    networks apart that differ by a few pictures only.
     `patience` ends a run after so many epochs without a new best (0: never). `target` is the
     test accuracy, 0..1, that the recipe must reach.
     """
@@ -65,8 +80,10 @@ class Recipe:
     data: DataRecipe = field(default_factory=DataRecipe)
     optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
     augmentation: Augmentation = field(default_factory=Augmentation)
+    finish: FinishRecipe = field(default_factory=FinishRecipe)
     epochs: int = 10
     batch_size: int = 128
+    choose_by: str = "accuracy"
     schedule: str = "constant"
     warm_up: float = 0.2
     label_smoothing: float = 0.0
@@ -134,6 +151,7 @@ _TABLES = {
     "NetworkRecipe": NetworkRecipe,
     "OptimiserRecipe": OptimiserRecipe,
     "Augmentation": Augmentation,
+    "FinishRecipe": FinishRecipe,
 }
 
 
@@ -159,6 +177,9 @@ def _check(recipe: Recipe, file: str) -> None:
         (recipe.epochs >= 1, "“epochs” must be 1 or more"),
         (recipe.batch_size >= 2, "“batch_size” must be 2 or more"),
         (recipe.schedule in ("constant", "one-cycle"), "“schedule” is constant or one-cycle"),
+        (recipe.choose_by in ("accuracy", "loss"), "“choose_by” is accuracy or loss"),
+        (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
+        (recipe.finish.lr > 0, "“finish.lr” must be above 0"),
         (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
         (0 <= recipe.average < 1, "“average” must be 0 or more and less than 1"),
         (0 <= recipe.label_smoothing < 1, "“label_smoothing” must be 0 or more and less than 1"),
