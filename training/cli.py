@@ -112,11 +112,12 @@ def _train(arguments: argparse.Namespace) -> int:
         say(
             f"{card.name} {card.version}: test accuracy {accuracy:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%}) in {card.metrics['train_seconds']:.0f} s, "
-            f"epoch {result.best_epoch}, written to {folder}"
+            f"epoch {result.best_epoch}"
         )
         target = recipe.target if arguments.min_accuracy is None else arguments.min_accuracy
         reached: bool = accuracy >= target
         say(f"Target {target:.2%}: {'reached' if reached else 'MISSED'}")
+    print(f"Written to {folder}")  # not into the log, which is published
     if arguments.publish and reached:
         _publish(folder, model_store.ROOT / recipe.name)
     elif arguments.publish:
