@@ -25,7 +25,7 @@ from PIL import Image, ImageFilter
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from training.datasets import load_mnist
+from training.datasets.mnist import load_mnist
 
 Ink = NDArray[np.float32]  # 0..1, 1 where the ink is
 Condition = Callable[[Image.Image, np.random.Generator], Image.Image]

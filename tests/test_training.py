@@ -71,7 +71,7 @@ def data(tmp_path_factory):
     folder = tmp_path_factory.mktemp("mnist")
     for train, count, seed in ((True, 500, 1), (False, 120, 2)):
         pictures, labels = write(count, seed)
-        images_name, labels_name = datasets.MNIST_FILES[train]
+        images_name, labels_name = datasets.mnist.MNIST_FILES[train]
         (folder / images_name).write_bytes(idx(pictures[:, 0].numpy()))
         (folder / f"{labels_name}.gz").write_bytes(gzip.compress(idx(labels.numpy())))
     return folder
@@ -340,7 +340,7 @@ def test_the_baseline_is_the_published_network():
 
     held = recipe.read("digits-baseline")
     assert (held.epochs, held.optimiser.name, held.optimiser.options) == (10, "Adam", {"lr": 1e-3})
-    layers = list(build(held.network.name, 10, held.network.options))
+    layers = list(build(held.network.name, 10, 1, held.network.options))
     kinds = [type(layer).__name__ for layer in layers]
     block = ["Conv2d", "BatchNorm2d", "ReLU", "MaxPool2d"]
     dense = ["Linear", "ReLU", "Dropout"]
@@ -452,12 +452,12 @@ def test_bad_data_is_named(data, tmp_path, name):
         (tmp_path / file.name).write_bytes(file.read_bytes())
     harm(tmp_path / "train-images-idx3-ubyte")
     with pytest.raises(TrainingError, match=re.escape(reason)):
-        datasets.load_mnist(tmp_path, train=True)
+        datasets.mnist.load_mnist(tmp_path, train=True)
 
 
 def test_a_missing_data_folder_is_named(tmp_path):
     with pytest.raises(TrainingError, match="there is no folder"):
-        datasets.load_mnist(tmp_path / "none", train=True)
+        datasets.mnist.load_mnist(tmp_path / "none", train=True)
 
 
 @pytest.fixture
@@ -474,19 +474,19 @@ def downloaded(data, tmp_path, monkeypatch):
 
 
 def test_torchvisions_layout_is_found(downloaded):
-    assert len(datasets.load_mnist(Path("data"), train=True)[0]) == 500
+    assert len(datasets.mnist.load_mnist(Path("data"), train=True)[0]) == 500
 
 
 def test_what_was_downloaded_is_not_downloaded_again(downloaded, monkeypatch):
     monkeypatch.setattr("torchvision.datasets.MNIST", None)
-    assert len(datasets.load_mnist(None, train=False)[0]) == 120
+    assert len(datasets.mnist.load_mnist(None, train=False)[0]) == 120
 
 
 def test_a_damaged_download_is_named(downloaded):
     file = downloaded / "train-images-idx3-ubyte"
     file.write_bytes(file.read_bytes()[:5000])
     with pytest.raises(TrainingError, match="train-images-idx3-ubyte is damaged"):
-        datasets.load_mnist(None, train=True)
+        datasets.mnist.load_mnist(None, train=True)
 
 
 def test_offline_without_data_says_what_to_do(tmp_path, monkeypatch):
@@ -496,7 +496,7 @@ def test_offline_without_data_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torchvision.datasets.MNIST", offline)
     with pytest.raises(TrainingError, match=r"go online, or name a folder .* with --data$"):
-        datasets.load_mnist(None, train=True)
+        datasets.mnist.load_mnist(None, train=True)
 
 
 def test_the_split_is_seeded_stratified_and_apart():

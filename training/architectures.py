@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -49,21 +49,139 @@ def unpadded(classes: int, width: int = 40) -> nn.Module:
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * 16, classes))
 
 
-ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {"baseline": baseline, "unpadded": unpadded}
+ACTIVATIONS: dict[str, type[nn.Module]] = {
+    "relu": nn.ReLU,
+    "leaky-relu": nn.LeakyReLU,
+    "silu": nn.SiLU,
+    "mish": nn.Mish,
+}
 
 
-def build(name: str, classes: int, options: dict[str, Any]) -> nn.Module:
+def _activation(name: str) -> nn.Module:
+    if name not in ACTIVATIONS:
+        raise TrainingError(f"no activation “{name}”; known are {', '.join(ACTIVATIONS)}")
+    return ACTIVATIONS[name]()
+
+
+def _block(inputs: int, outputs: int, depth: int, activation: str, drop_rate: float) -> nn.Module:
+    """`depth` 3×3 convolutions with batch norm, then max-pooling and dropout."""
+    layers: list[nn.Module] = []
+    for index in range(depth):
+        layers += [
+            nn.Conv2d(outputs if index else inputs, outputs, 3, padding=1, bias=False),
+            nn.BatchNorm2d(outputs),
+            _activation(activation),
+        ]
+    layers.append(nn.MaxPool2d(2))
+    if drop_rate:
+        layers.append(nn.Dropout2d(drop_rate))
+    return nn.Sequential(*layers)
+
+
+def vgg(
+    classes: int,
+    channels: int = 1,
+    *,
+    widths: Sequence[int] = (32, 64, 128, 256),
+    depths: Sequence[int] = (1, 2, 3, 3),
+    drop_rate: float = 0.0,
+    head_drop_rate: float = 0.0,
+    activation: str = "relu",
+) -> nn.Module:
+    """Blocks of 3×3 convolutions, each halving the picture, then the mean and one dense layer.
+
+    After Simonyan and Zisserman (2014). One convolution at full size and more at the small ones
+    make a step three times as fast as equal depths, with as many weights.
+    """
+    if len(widths) != len(depths) or not widths:
+        raise TrainingError("“widths” and “depths” must be lists of the same length")
+    blocks = [
+        _block(inputs, outputs, depth, activation, drop_rate)
+        for inputs, outputs, depth in zip([channels, *widths], widths, depths, strict=False)
+    ]
+    return nn.Sequential(
+        *blocks,
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(head_drop_rate),
+        nn.Linear(widths[-1], classes),
+    )
+
+
+def four_convolutions(
+    classes: int,
+    channels: int = 1,
+    *,
+    widths: Sequence[int] = (64, 128, 256, 512),
+    dense: int = 256,
+    drop_rate: float = 0.1,
+    head_drop_rate: float = 0.5,
+    activation: str = "mish",
+) -> nn.Module:
+    """The published network for imbalanced emotions, for 48×48: four convolutions, each with batch
+    norm, pooling and dropout, and two dense layers.
+    """
+    if len(widths) != 4:
+        raise TrainingError("“widths” must be a list of four numbers")
+    blocks = [
+        _block(inputs, outputs, 1, activation, drop_rate)
+        for inputs, outputs in zip([channels, *widths[:3]], widths, strict=True)
+    ]
+    return nn.Sequential(
+        *blocks,
+        nn.Flatten(),
+        nn.Dropout(head_drop_rate),
+        nn.Linear(widths[3] * 9, dense),
+        _activation(activation),
+        nn.Dropout(head_drop_rate),
+        nn.Linear(dense, classes),
+    )
+
+
+def mobilenet_v2(classes: int, channels: int = 3, *, pretrained: bool = True) -> nn.Module:
+    """MobileNetV2 (Sandler et al., 2018), all its layers trained, from ImageNet's weights where
+    `pretrained`; torchvision downloads these once.
+    """
+    from torchvision import models  # noqa: PLC0415
+
+    if channels != 3:
+        raise TrainingError("mobilenet_v2 takes colour pictures: set “data.channels” to 3")
+    weights = models.MobileNet_V2_Weights.IMAGENET1K_V2 if pretrained else None
+    try:
+        network = models.mobilenet_v2(weights=weights)
+    except (OSError, RuntimeError) as error:
+        raise TrainingError(
+            f"ImageNet's weights could not be downloaded ({error}); go online, or set "
+            "“pretrained” to false"
+        ) from error
+    network.classifier[1] = nn.Linear(1280, classes)
+    return cast(nn.Module, network)
+
+
+ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
+    "baseline": baseline,
+    "unpadded": unpadded,
+    "vgg": vgg,
+    "four_convolutions": four_convolutions,
+    "mobilenet_v2": mobilenet_v2,
+}
+
+
+def build(name: str, classes: int, channels: int, options: dict[str, Any]) -> nn.Module:
     """The network `name` with its options; raises `TrainingError` for one or an option unknown."""
     if name not in ARCHITECTURES:
         raise TrainingError(f"no architecture “{name}”; known are {', '.join(ARCHITECTURES)}")
     function = ARCHITECTURES[name]
-    known = [key for key in inspect.signature(function).parameters if key != "classes"]
+    parameters = inspect.signature(function).parameters
+    known = [key for key in parameters if key not in ("classes", "channels")]
     for key in options:
         if key not in known:
             raise TrainingError(
                 f"the architecture “{name}” has no option “{key}”; it has {', '.join(known)}"
             )
     try:
+        if "channels" in parameters:
+            return function(classes, channels, **options)
         return function(classes, **options)
     except (TypeError, ValueError, RuntimeError) as error:
         raise TrainingError(
@@ -75,22 +193,46 @@ class Classifier(nn.Module):
     """What is exported: pictures as bytes in, probabilities out.
 
     Takes uint8 (N, C, H, W) in 0..255; gives float32 (N, K) that sum to 1. `mean` and `std` are
-    those of the training pictures, in 0..1; `temperature` divides the logits, so that scores are
-    as right as they say.
+    those of the training pictures, in 0..1; with `by_picture` each picture's own take their
+    place. `temperature` divides the logits, so that scores are as right as they say. `mirror`
+    takes the mean of the logits of a picture and its mirror image.
     """
 
-    def __init__(self, network: nn.Module, mean: float, std: float) -> None:
+    def __init__(
+        self,
+        network: nn.Module,
+        mean: float,
+        std: float,
+        *,
+        by_picture: bool = False,
+        mirror: bool = False,
+    ) -> None:
         super().__init__()
         self.network = network
         self.mean = mean
         self.std = std
+        self.by_picture = by_picture
+        self.mirror = mirror
         self.temperature = 1.0
 
     def logits(self, pictures: Tensor) -> Tensor:
         """Logits (N, K) of float32 pictures in 0..1."""
-        logits: Tensor = self.network((pictures - self.mean) / self.std)
+        if self.by_picture:
+            std, mean = torch.std_mean(pictures, dim=(1, 2, 3), keepdim=True)
+            pictures = (pictures - mean) / std.clamp_min(0.02)
+        else:
+            pictures = (pictures - self.mean) / self.std
+        logits: Tensor = self.network(pictures)
+        return logits
+
+    def judged_logits(self, pictures: Tensor) -> Tensor:
+        """Logits (N, K) of uint8 pictures, as `forward` takes them before the temperature."""
+        values = pictures.float() / 255
+        logits = self.logits(values)
+        if self.mirror:
+            logits = (logits + self.logits(values.flip(3))) / 2
         return logits
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Probabilities (N, K) of uint8 pictures."""
-        return torch.softmax(self.logits(pictures.float() / 255) / self.temperature, dim=1)
+        return torch.softmax(self.judged_logits(pictures) / self.temperature, dim=1)

@@ -22,7 +22,10 @@ class Augmentation:
     smooth random displacement (Simard et al., 2003), `thickness` as how far strokes are grown
     or worn by one pixel (0..1; it takes bright ink on black), `contrast` as the steepness by
     which edges are sharpened or softened (a ratio, as `scale`), `blur` as the part of a 3×3
-    mean mixed in (0..1), and `noise` as the standard deviation of grey noise (0..1).
+    mean mixed in (0..1), and `noise` as the standard deviation of grey noise (0..1). `flip` is
+    the chance of a mirror image, and `erase` the largest side of a rectangle, as a share of the
+    picture's, that is filled with one grey (Zhong et al., 2017). `edge` is what moved pictures
+    show beyond their edge: "zeros", "border" or "reflection".
     """
 
     rotation: float = 0.0
@@ -35,13 +38,23 @@ class Augmentation:
     contrast: float = 0.0
     blur: float = 0.0
     noise: float = 0.0
+    flip: float = 0.0
+    erase: float = 0.0
+    edge: str = "zeros"
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Changes `batch`, float32 of shape (N, C, H, W) in 0..1, into one like it."""
         if self.rotation or self.shift or self.scale or self.aspect or self.shear or self.elastic:
             batch = functional.grid_sample(
-                batch, self._grid(batch, generator), mode="bilinear", align_corners=False
+                batch,
+                self._grid(batch, generator),
+                mode="bilinear",
+                padding_mode=self.edge,
+                align_corners=False,
             )
+        if self.flip:
+            mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < self.flip
+            batch = torch.where(mirrored, batch.flip(3), batch)
         if self.thickness:
             batch = self._thicken(batch, generator)
         if self.blur:
@@ -54,6 +67,8 @@ class Augmentation:
         if self.noise:
             deviation = self.noise * torch.rand(len(batch), 1, 1, 1, generator=generator)
             batch = batch + deviation * torch.randn(batch.shape, generator=generator)
+        if self.erase:
+            batch = self._erase(batch, generator)
         return batch.clamp(0, 1)
 
     def _grid(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -87,6 +102,20 @@ class Augmentation:
         grown = functional.max_pool2d(batch, 3, stride=1, padding=1)
         worn = -functional.max_pool2d(-batch, 3, stride=1, padding=1)
         return torch.lerp(batch, torch.where(amount > 0, grown, worn), amount.abs())
+
+    def _erase(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Fills a rectangle of each picture with one grey."""
+        inside = torch.ones(len(batch), 1, 1, 1, dtype=torch.bool)
+        for dimension in (2, 3):
+            count = batch.shape[dimension]
+            shape = [len(batch), 1, 1, 1]
+            side = self.erase * count * torch.rand(shape, generator=generator)
+            start = torch.rand(shape, generator=generator) * (count - side)
+            shape[0], shape[dimension] = 1, count
+            place = torch.arange(count).view(shape)
+            inside = inside & (place >= start) & (place < start + side)
+        grey = torch.rand(len(batch), 1, 1, 1, generator=generator)
+        return torch.where(inside, grey, batch)
 
 
 def _signed(count: int, generator: torch.Generator) -> Tensor:

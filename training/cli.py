@@ -71,6 +71,26 @@ def _parser() -> argparse.ArgumentParser:
     )
     train.set_defaults(run=_train)
 
+    compare = commands.add_parser(
+        "compare", help="train each of a recipe's candidate networks and keep the best"
+    )
+    compare.add_argument("recipe", metavar="RECIPE", help="a recipe with [[candidates]]")
+    _add_data(compare)
+    compare.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-compare)")
+    compare.add_argument("--resume", action="store_true", help="go on after an interruption")
+    compare.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    compare.set_defaults(run=_compare)
+
+    folds = commands.add_parser(
+        "cross-validate", help="train a recipe on each fold of people, test on the others"
+    )
+    folds.add_argument("recipe", metavar="RECIPE", help="a recipe for folders of pictures")
+    _add_data(folds)
+    folds.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-folds)")
+    folds.add_argument("--resume", action="store_true", help="go on after an interruption")
+    folds.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    folds.set_defaults(run=_cross_validate)
+
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
     evaluate.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="model.pt or its folder"
@@ -125,6 +145,115 @@ def _train(arguments: argparse.Namespace) -> int:
     return 0 if reached else 1
 
 
+def _compare(arguments: argparse.Namespace) -> int:
+    """Trains each candidate; the one that validates best alone is tested and exported."""
+    from training import loop  # noqa: PLC0415
+
+    recipe = _recipe(arguments)
+    if not recipe.candidates:
+        raise TrainingError(f"{arguments.recipe} has no [[candidates]] to compare")
+    data = load(recipe.data, arguments.data)
+    out: Path = arguments.out or Path("runs") / f"{recipe.name}-compare"
+    rows: list[dict[str, Any]] = []
+    kept: tuple[Recipe, Result] | None = None
+    for candidate in recipe.candidates:
+        folder = out / candidate.label
+        folder.mkdir(parents=True, exist_ok=True)
+        resume = arguments.resume and (folder / loop.STATE).is_file()
+        chosen = dataclasses.replace(recipe, network=candidate.network)
+        with (folder / "train.log").open("a" if resume else "w", encoding="utf-8") as log:
+            say = _both(log)
+            say(f"Candidate {candidate.label}")
+            result = loop.train(chosen, data, folder, resume=resume, say=say)
+        best = result.history[result.best_epoch - 1]
+        rows.append(
+            {
+                "candidate": candidate.label,
+                "parameters": sum(each.numel() for each in result.classifier.parameters()),
+                "validation_accuracy": best["validation_accuracy"],
+                "validation_loss": best["validation_loss"],
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.history),
+                "seconds": round(sum(figures["seconds"] for figures in result.history), 1),
+            }
+        )
+        if kept is None or rows[-1]["validation_accuracy"] > max(
+            row["validation_accuracy"] for row in rows[:-1]
+        ):
+            kept = chosen, result
+    assert kept is not None
+    card = _export(kept[1], kept[0], data, out)
+    table = _table(rows)
+    (out / "compare.md").write_text(table, encoding="utf-8")
+    (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    print(table)
+    best_row = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    print(
+        f"Kept {best_row['candidate']}: test accuracy {card.metrics['test_accuracy']:.2%}; "
+        f"written to {out}"
+    )
+    return 0
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Candidates as a Markdown table, best first."""
+    lines = [
+        "| candidate | validation accuracy | validation loss | parameters | best epoch | seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(rows, key=lambda row: -row["validation_accuracy"]):
+        lines.append(
+            f"| {row['candidate']} | {row['validation_accuracy']:.2%} | "
+            f"{row['validation_loss']:.4f} | {row['parameters']:,} | "
+            f"{row['best_epoch']} of {row['epochs']} | {row['seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _cross_validate(arguments: argparse.Namespace) -> int:
+    """Trains on each fold and reports on all folds' test pictures together."""
+    import numpy as np  # noqa: PLC0415
+
+    from training import loop, report  # noqa: PLC0415
+
+    recipe = _recipe(arguments)
+    out: Path = arguments.out or Path("runs") / f"{recipe.name}-folds"
+    labels: list[str] = []
+    truths, told = [], []
+    accuracies = []
+    for index in range(recipe.data.folds):
+        fold = dataclasses.replace(recipe.data, split="subject", fold=index)
+        data = load(fold, arguments.data)
+        folder = out / f"fold-{index}"
+        folder.mkdir(parents=True, exist_ok=True)
+        resume = arguments.resume and (folder / loop.STATE).is_file()
+        with (folder / "train.log").open("a" if resume else "w", encoding="utf-8") as log:
+            say = _both(log)
+            say(f"Fold {index + 1} of {recipe.data.folds}")
+            result = loop.train(
+                dataclasses.replace(recipe, data=fold), data, folder, resume=resume, say=say
+            )
+            chances = loop.probabilities(result.classifier, data.test.pictures).numpy()
+            truth = data.test.labels.numpy()
+            accuracies.append(float((chances.argmax(1) == truth).mean()))
+            say(f"Test accuracy {accuracies[-1]:.2%} on {len(truth)} pictures")
+        labels = data.labels
+        truths.append(truth)
+        told.append(chances)
+    truth, chances = np.concatenate(truths), np.concatenate(told)
+    figures = report.metrics(truth, chances)
+    report.write(out, labels, truth, chances, history=None)
+    summary = {**figures, "folds": accuracies, "split": "by subject"}
+    (out / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    low, high = figures["accuracy_interval"]
+    print(
+        f"{recipe.name}, {len(accuracies)} folds by subject: accuracy {figures['accuracy']:.2%} "
+        f"of {len(truth)} pictures (95 % interval {low:.2%} to {high:.2%}), folds "
+        f"{min(accuracies):.2%} to {max(accuracies):.2%}; written to {out}"
+    )
+    return 0
+
+
 def _recipe(arguments: argparse.Namespace) -> Recipe:
     recipe = recipes.read(arguments.recipe)
     if arguments.epochs is None:
@@ -146,6 +275,10 @@ def _export(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
         **{f"test_{name}": value for name, value in report.metrics(truth, chances).items()},
         "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
     }
+    for name, part in data.others.items():
+        told = loop.probabilities(result.classifier, part.pictures).numpy()
+        figures = report.metrics(part.labels.numpy(), told)
+        metrics |= {f"test_{name}_{key}": value for key, value in figures.items()}
     report.write(folder, data.labels, truth, chances, result.history)
     return export.export(result, recipe, data, metrics, folder)
 

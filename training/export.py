@@ -18,6 +18,11 @@ from training.datasets import Data
 from training.loop import Result
 from training.recipe import Recipe
 
+PREPROCESSING: dict[str, dict[str, Any]] = {
+    "digit": ink.PREPROCESSING,
+    "face": {"subject": "the largest faces found, upright, as squares", "colour": "as input"},
+}
+
 
 def export(
     result: Result, recipe: Recipe, data: Data, metrics: dict[str, Any], folder: Path
@@ -39,7 +44,7 @@ def export(
         task=recipe.task,
         labels=data.labels,
         input={"shape": list(pictures.shape[1:]), "dtype": "uint8", "range": [0, 255]},
-        preprocessing=ink.PREPROCESSING,
+        preprocessing=PREPROCESSING[recipe.task],
         metrics={
             **metrics,
             "temperature": classifier.temperature,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
@@ -21,6 +22,7 @@ from training.architectures import Classifier, build
 from training.datasets import Data, Part
 from training.errors import TrainingError
 from training.recipe import OptimiserRecipe, Recipe
+from training.sampling import drawn, topped_up
 
 STATE = "state.pt"
 UNFIT = ("LBFGS", "SparseAdam")  # several looks at each batch, sparse gradients
@@ -41,9 +43,17 @@ class Run:
     def __init__(self, recipe: Recipe, data: Data) -> None:
         torch.manual_seed(recipe.seed)
         mean, std = brightness(data.training.pictures)
-        network = build(recipe.network.name, len(data.labels), recipe.network.options)
+        channels = data.training.pictures.shape[1]
+        network = build(recipe.network.name, len(data.labels), channels, recipe.network.options)
+        classifier = Classifier(
+            network, mean, std, by_picture=recipe.standardise == "picture", mirror=recipe.mirror
+        )
+        if recipe.top_up:
+            made = torch.Generator().manual_seed(recipe.seed)
+            part = topped_up(data.training, recipe.top_up, recipe.augmentation, made)
+            data = replace(data, training=part)
         self.recipe, self.data = recipe, data
-        self.classifier = Classifier(network, mean, std).to(memory_format=torch.channels_last)
+        self.classifier = classifier.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
             self.classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
         )
@@ -83,17 +93,19 @@ class Run:
         smoothing = 0.0 if self.finishing else recipe.label_smoothing
         self.classifier.train()
         started, loss_sum, hits = time.perf_counter(), 0.0, 0
-        order = torch.randperm(len(part), generator=self.generator).split(recipe.batch_size)
+        order = drawn(part.labels, recipe.sampler, self.generator).split(recipe.batch_size)
         for chosen in tqdm(order, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
             pictures = part.pictures[chosen].float() / 255
             pictures = augment(pictures, self.generator)
             labels = part.labels[chosen]
             logits = self.classifier.logits(pictures.contiguous(memory_format=torch.channels_last))
-            loss = functional.cross_entropy(logits, labels, label_smoothing=smoothing)
+            aim = labels if part.shares is None else part.shares[chosen]
+            loss = functional.cross_entropy(logits, aim, label_smoothing=smoothing)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
-            self.schedule.step()
+            if not isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step()
             if recipe.average:
                 self.averaged.update_parameters(self.classifier)
             loss_sum += loss.item() * len(chosen)
@@ -101,6 +113,8 @@ class Run:
         if not math.isfinite(loss_sum):
             raise TrainingError("the loss is no longer a number; lower the optimiser's “lr”")
         validation_loss, validation_accuracy = judge(self.judged, self.data.validation, smoothing)
+        if isinstance(self.schedule, ReduceLROnPlateau):
+            self.schedule.step(validation_loss)
         return {
             "train_loss": loss_sum / len(part),
             "train_accuracy": hits / len(part),
@@ -237,9 +251,7 @@ def fit_temperature(classifier: Classifier, part: Part) -> float:
     That of the lowest cross entropy on `part`, the validation part, between 0.2 and 5.
     """
     classifier.eval()
-    logits = torch.cat(
-        [classifier.logits(batch.float() / 255) for batch in part.pictures.split(500)]
-    )
+    logits = torch.cat([classifier.judged_logits(batch) for batch in part.pictures.split(500)])
     candidates: list[float] = torch.logspace(math.log10(0.2), math.log10(5), 200).tolist()
 
     def loss(temperature: float) -> float:
@@ -272,6 +284,10 @@ def make_schedule(
     """
     if recipe.schedule == "constant":
         return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
+    if recipe.schedule == "plateau":
+        return ReduceLROnPlateau(
+            optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
+        )
     try:
         return torch.optim.lr_scheduler.OneCycleLR(
             optimiser,

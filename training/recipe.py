@@ -22,12 +22,27 @@ SHIPPED = Path(__file__).resolve().parent / "recipes"
 
 @dataclass(frozen=True)
 class DataRecipe:
-    """Which data: a data set by name, how many of its training pictures validate, and the seed
-    of that split; `handwriting` made-up digits are added to the training part."""
+    """Which data, and how it is split; see `training.datasets`.
+
+    `validation` and `test` are numbers of pictures, or below 1 shares of them, that are split
+    off by the seed `split_seed` where the data has no such part of its own: at "random", or by
+    "subject" (fold `fold` of `folds`). `size` and `channels` are those of the pictures that the
+    network takes (folders and arrays), `classes` the classes' names, in their order. `labels`
+    chooses among FER2013's and FER+'s labels. `handwriting` made-up digits are added to MNIST's
+    training part.
+    """
 
     name: str = "mnist"
-    validation: int = 5000
+    validation: float = 5000
+    test: float = 0.2
+    split: str = "random"
+    folds: int = 10
+    fold: int = 0
     split_seed: int = 0
+    size: int = 48
+    channels: int = 1
+    classes: list[str] = field(default_factory=list)
+    labels: str = "original"
     handwriting: int = 0
 
 
@@ -37,6 +52,14 @@ class NetworkRecipe:
 
     name: str
     options: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A network that `compare` trains in the place of the recipe's own, and what to call it."""
+
+    label: str
+    network: NetworkRecipe
 
 
 @dataclass(frozen=True)
@@ -64,9 +87,16 @@ class FinishRecipe:
 class Recipe:
     """A training run.
 
-    `schedule` is "constant" or "one-cycle" (Smith and Topin, 2018: the learning rate rises to
-    its full value over the first `warm_up` part of the run and falls to nothing). `average` is
-    the decay a step of the averaged weights that are then validated and exported (0: none).
+    `schedule` is "constant"; "one-cycle" (Smith and Topin, 2018: the learning rate rises to its
+    full value over the first `warm_up` part of the run and falls to nothing); or "plateau" (the
+    learning rate is multiplied by `plateau_factor` after `plateau_patience` epochs without a
+    lower validation loss). `sampler` is "shuffled" or "balanced", which draws each class as often
+    as any other. `top_up` adds augmented copies to each class that holds less than that share of
+    the largest one, up to it (0: none). `standardise` is what pictures are brought to mean 0 and
+    deviation 1 by: the whole "data", or each "picture" by itself, which takes its light out.
+    `mirror` makes the network look at each picture and its mirror image and take the mean.
+    `average` is the decay a step of the averaged weights that are then validated and exported
+    (0: none).
     `choose_by` is what makes the best epoch: validation "accuracy", or "loss", which tells
     networks apart that differ by a few pictures only.
     `patience` ends a run after so many epochs without a new best (0: never). `target` is the
@@ -86,12 +116,19 @@ class Recipe:
     choose_by: str = "accuracy"
     schedule: str = "constant"
     warm_up: float = 0.2
+    plateau_factor: float = 0.5
+    plateau_patience: int = 10
+    sampler: str = "shuffled"
+    top_up: float = 0.0
+    standardise: str = "data"
+    mirror: bool = False
     label_smoothing: float = 0.0
     average: float = 0.0
     patience: int = 0
     seed: int = 0
     target: float = 0.0
     limits: list[str] = field(default_factory=list)
+    candidates: list[Candidate] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, for cards and for comparing runs."""
@@ -160,8 +197,13 @@ def _value(kind: str, value: Any, file: str, where: str) -> Any:
         if not isinstance(value, dict):
             raise TrainingError(f"{file}: “{where}” must be a table, [{where}]")
         return _build(_TABLES[kind], value, file, f"{where}.")
+    if kind == "list[Candidate]":
+        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
+            raise TrainingError(f"{file}: “{where}” must be tables, [[{where}]]")
+        return [_build(Candidate, item, file, f"{where}.") for item in value]
     fits = {
         "str": isinstance(value, str),
+        "bool": isinstance(value, bool),
         "int": type(value) is int,
         "float": type(value) in (int, float) and math.isfinite(value),
         "list[str]": isinstance(value, list) and all(isinstance(item, str) for item in value),
@@ -173,28 +215,59 @@ def _value(kind: str, value: Any, file: str, where: str) -> Any:
 
 def _check(recipe: Recipe, file: str) -> None:
     widest = dataclasses.asdict(recipe.augmentation)
+    edge = widest.pop("edge")
+    data = recipe.data
     rules = [
         (recipe.epochs >= 1, "“epochs” must be 1 or more"),
         (recipe.batch_size >= 2, "“batch_size” must be 2 or more"),
-        (recipe.schedule in ("constant", "one-cycle"), "“schedule” is constant or one-cycle"),
+        (
+            recipe.schedule in ("constant", "one-cycle", "plateau"),
+            "“schedule” is constant, one-cycle or plateau",
+        ),
+        (0 < recipe.plateau_factor < 1, "“plateau_factor” must lie between 0 and 1"),
+        (recipe.plateau_patience >= 0, "“plateau_patience” must be 0 or more"),
+        (recipe.sampler in ("shuffled", "balanced"), "“sampler” is shuffled or balanced"),
+        (0 <= recipe.top_up <= 1, "“top_up” must be 0 to 1"),
+        (recipe.standardise in ("data", "picture"), "“standardise” is data or picture"),
         (recipe.choose_by in ("accuracy", "loss"), "“choose_by” is accuracy or loss"),
         (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
         (recipe.finish.lr > 0, "“finish.lr” must be above 0"),
         (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
         (0 <= recipe.average < 1, "“average” must be 0 or more and less than 1"),
         (0 <= recipe.label_smoothing < 1, "“label_smoothing” must be 0 or more and less than 1"),
-        (recipe.task == "digit", "“task” must be digit"),
-        (recipe.data.validation >= 1, "“data.validation” must be 1 or more"),
-        (recipe.data.handwriting >= 0, "“data.handwriting” must be 0 or more"),
+        (recipe.task in ("digit", "face"), "“task” must be digit or face"),
+        (data.validation > 0 and data.test > 0, "“data.validation” and “data.test” are above 0"),
+        (data.split in ("random", "subject"), "“data.split” is random or subject"),
+        (0 <= data.fold < data.folds >= 3, "“data.folds” is 3 or more, “data.fold” less than it"),
+        (data.size >= 8, "“data.size” must be 8 or more"),
+        (data.channels in (1, 3), "“data.channels” must be 1 or 3"),
+        (
+            data.labels in ("original", "mixed", "ferplus"),
+            "“data.labels” is original, mixed or ferplus",
+        ),
+        (data.handwriting >= 0, "“data.handwriting” must be 0 or more"),
         (0 <= recipe.seed < 2**63, "“seed” must be 0 or more and less than 2**63"),
         (0 <= recipe.data.split_seed < 2**32, "“data.split_seed” must be 0 to 2**32 - 1"),
         (min(widest.values()) >= 0, "“augmentation” takes 0 or more for each change"),
-        (max(widest["thickness"], widest["blur"]) <= 1, "“thickness” and “blur” are 1 at most"),
         (
-            recipe.name.replace("-", "").replace("_", "").isalnum(),
-            "“name” takes letters, digits, - and _",
+            max(widest[name] for name in ("thickness", "blur", "flip", "erase")) <= 1,
+            "“thickness”, “blur”, “flip” and “erase” are 1 at most",
+        ),
+        (edge in ("zeros", "border", "reflection"), "“edge” is zeros, border or reflection"),
+        (_plain(recipe.name), "“name” takes letters, digits, - and _"),
+        (
+            all(_plain(candidate.label) for candidate in recipe.candidates),
+            "a candidate's “label” takes letters, digits, - and _",
+        ),
+        (
+            len({candidate.label for candidate in recipe.candidates}) == len(recipe.candidates),
+            "each candidate needs a “label” of its own",
         ),
     ]
     for holds, message in rules:
         if not holds:
             raise TrainingError(f"{file}: {message}")
+
+
+def _plain(name: str) -> bool:
+    return name.replace("-", "").replace("_", "").isalnum()

@@ -1,4 +1,4 @@
-"""What a run leaves for people: curves, confusion matrix and classification report."""
+"""What a run leaves for people: curves, confusion matrix, classification report and the like."""
 
 from __future__ import annotations
 
@@ -10,7 +10,13 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.metrics import classification_report, confusion_matrix, f1_score
+from sklearn.metrics import (
+    average_precision_score,
+    classification_report,
+    confusion_matrix,
+    f1_score,
+    precision_recall_curve,
+)
 
 mpl.use("Agg")  # reports are files: no screen is needed
 from matplotlib import pyplot as plt
@@ -62,19 +68,61 @@ def write(
     names: list[str],
     truth: Labels,
     chances: NDArray[np.float32],
-    history: list[dict[str, float]],
+    history: list[dict[str, float]] | None,
 ) -> None:
-    """Writes the report of a run on its test part into `folder`."""
+    """Writes the report of a run on its test part into `folder`; no curves without a history."""
     predicted = chances.argmax(1)
     matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
     text = table(truth, chances, names)
     figures = classification_report(truth, predicted, output_dict=True, **_layout(names))
     (folder / "report.txt").write_text(text, encoding="utf-8")
-    _write_json(folder / "report.json", {**figures, "confusion_matrix": matrix.tolist()})
-    _write_json(folder / "history.json", history)
-    draw_curves(history, folder / "curves.png")
+    areas = average_precision(truth, chances)
+    _write_json(
+        folder / "report.json",
+        {**figures, "confusion_matrix": matrix.tolist(), "average_precision": areas},
+    )
+    if history is not None:
+        _write_json(folder / "history.json", history)
+        draw_curves(history, folder / "curves.png")
     draw_matrix(matrix, names, folder / "confusion_matrix.png")
+    draw_precision_recall(truth, chances, names, folder / "precision_recall.png")
     draw_text(text, folder / "report.png")
+
+
+def average_precision(truth: Labels, chances: NDArray[np.float32]) -> list[float | None]:
+    """The area under each class's precision-recall curve, 0..1; none where there is no picture."""
+    return [
+        float(average_precision_score(truth == label, chances[:, label]))
+        if (truth == label).any()
+        else None
+        for label in range(chances.shape[1])
+    ]
+
+
+def draw_precision_recall(
+    truth: Labels, chances: NDArray[np.float32], names: list[str], file: Path
+) -> None:
+    """A precision-recall curve a class, each in a panel of its own, with its average precision."""
+    areas = average_precision(truth, chances)
+    columns = min(5, len(names))
+    rows = -(-len(names) // columns)
+    figure, panels = plt.subplots(
+        rows, columns, figsize=(2.4 * columns, 2.5 * rows), layout="constrained",
+        sharex=True, sharey=True, squeeze=False,
+    )  # fmt: skip
+    for panel, label in zip(panels.flat, range(rows * columns), strict=True):
+        if label >= len(names):
+            panel.axis("off")
+            continue
+        panel.set(title=names[label], xlim=(0, 1.02), ylim=(0, 1.02))
+        panel.grid(alpha=0.3)
+        if areas[label] is not None:
+            precision, recall, _ = precision_recall_curve(truth == label, chances[:, label])
+            panel.step(recall, precision, where="post")
+            panel.text(0.05, 0.06, f"AP {areas[label]:.3f}", transform=panel.transAxes)
+    figure.supxlabel("recall")
+    figure.supylabel("precision")
+    _save(figure, file)
 
 
 def table(truth: Labels, chances: NDArray[np.float32], names: list[str]) -> str:

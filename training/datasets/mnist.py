@@ -1,4 +1,4 @@
-"""Data sets, found by name: each gives training, validation and test parts as tensors."""
+"""MNIST, from its four IDX files."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import gzip
 import hashlib
 import struct
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from training.datasets.parts import Data, Part, split
 from training.errors import TrainingError
 from training.handwriting import write
 from training.recipe import DataRecipe
@@ -24,40 +24,17 @@ MNIST_FILES = {
 }
 
 
-@dataclass(frozen=True)
-class Part:
-    """Pictures, uint8 (N, C, H, W), and their labels, int64 (N,)."""
-
-    pictures: Tensor
-    labels: Tensor
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-
-@dataclass(frozen=True)
-class Data:
-    """A data set: its labels' names, its parts, and what a card says of it."""
-
-    labels: list[str]
-    training: Part
-    validation: Part
-    test: Part
-    description: dict[str, Any]
-
-
 def load(recipe: DataRecipe, folder: Path | None) -> Data:
-    """The data that `recipe` names, from `folder` or else downloaded; raises `TrainingError`."""
-    if recipe.name != "mnist":
-        raise TrainingError(f"no data set “{recipe.name}”; known is mnist")
+    """MNIST from `folder`, or else downloaded; raises `TrainingError`."""
     given = Part(*load_mnist(folder, train=True))
     test = Part(*load_mnist(folder, train=False))
     if recipe.validation >= len(given):
         raise TrainingError(
-            f"data.validation is {recipe.validation}, but there are {len(given)} training pictures"
+            f"data.validation is {recipe.validation:g}, but there are {len(given)} pictures for "
+            "training"
         )
     rest, held_out = split(given.labels, recipe.validation, recipe.split_seed)
-    training = Part(given.pictures[rest], given.labels[rest])
+    training = given.only(rest)
     if recipe.handwriting:
         pictures, labels = write(recipe.handwriting, recipe.split_seed)
         training = Part(
@@ -66,31 +43,18 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
     return Data(
         labels=[str(digit) for digit in range(10)],
         training=training,
-        validation=Part(given.pictures[held_out], given.labels[held_out]),
+        validation=given.only(held_out),
         test=test,
         description={
             "name": "MNIST (LeCun, Cortes, Burges)",
             "training": len(rest),
             "handwriting": recipe.handwriting,
-            "validation": recipe.validation,
+            "validation": len(held_out),
             "test": len(test),
             "split": f"stratified, seed {recipe.split_seed}; the test part as published",
             "test_sha256": hashlib.sha256(test.pictures.numpy().tobytes()).hexdigest(),
         },
     )
-
-
-def split(labels: Tensor, held_out: int, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of a seeded split that keeps the labels' shares: (the rest, the held out)."""
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415
-
-    try:
-        rest, out = train_test_split(
-            np.arange(len(labels)), test_size=held_out, random_state=seed, stratify=labels.numpy()
-        )
-    except ValueError as error:
-        raise TrainingError(f"cannot hold out {held_out} pictures: {error}") from error
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(out))
 
 
 def load_mnist(folder: Path | None, *, train: bool) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,486 @@
+"""Data sets for faces: folders, FER2013 and FER+, arrays; their splits and errors."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+import model_store
+from training import datasets, loop, recipe
+from training.augmentation import Augmentation
+from training.cli import main
+from training.datasets import Part, fer2013
+from training.errors import TrainingError
+from training.recipe import DataRecipe
+from training.sampling import drawn, topped_up
+
+CLASSES = ["calm", "joy"]
+FOLDERS = DataRecipe(name="folders", validation=0.2, test=0.2, size=48)
+
+
+def face(label, seed, side=48):
+    """A picture that tells its class: a bright upper or lower half, and grain."""
+    grain = np.random.default_rng(seed).integers(0, 60, (side, side))
+    grain[: side // 2] += 150 * (label == 0)
+    grain[side // 2 :] += 150 * (label == 1)
+    return grain.astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory):
+    """Twelve people, each with three pictures of either class."""
+    root = tmp_path_factory.mktemp("tree")
+    for label, name in enumerate(CLASSES):
+        (root / name).mkdir()
+        for person in range(12):
+            for take in range(3):
+                file = root / name / f"S{person:03}_{take}.png"
+                Image.fromarray(face(label, 100 * person + take + 50 * label)).save(file)
+    return root
+
+
+@pytest.fixture(scope="module")
+def table():
+    """A FER2013 of 140 pictures, ten of each class and usage, with a twin of a test picture."""
+    usage = np.repeat([0, 0, 1, 2], 35)
+    labels = np.tile(np.arange(7), 20)
+    pictures = np.stack([face(label % 2, index) for index, label in enumerate(labels)])
+    pictures[0] = pictures[-1]
+    votes = np.zeros((140, 10), np.uint8)
+    votes[np.arange(140), np.array(fer2013.SEVEN_OF_VOTES)[labels]] = 7
+    votes[:, 8] = 2
+    votes[:, 7] = 1  # a single vote counts for nothing
+    votes[1] = [0] * 9 + [10]  # not a face
+    votes[2] = [3, 0, 0, 0, 0, 0, 3, 0, 4, 0]  # nobody has more than half
+    return {"images": pictures, "label": labels, "usage": usage, "votes": votes}
+
+
+@pytest.fixture(scope="module")
+def npz(table, tmp_path_factory):
+    file = tmp_path_factory.mktemp("fer") / "fer2013.npz"
+    np.savez_compressed(file, **table)
+    return file
+
+
+@pytest.fixture
+def csv_folder(table, tmp_path):
+    lines = ["emotion,pixels,Usage"]
+    for picture, label, usage in zip(table["images"], table["label"], table["usage"], strict=True):
+        pixels = " ".join(map(str, picture.ravel()))
+        lines.append(f"{label},{pixels},{fer2013.USAGES[usage]}")
+    (tmp_path / "fer2013.csv").write_text("\n".join(lines) + "\n")
+    header = "Usage,Image name," + ",".join(["vote"] * 10)
+    rows = [f"x,y,{','.join(map(str, row))}" for row in table["votes"]]
+    (tmp_path / "fer2013new.csv").write_text("\n".join([header, *rows]) + "\n")
+    return tmp_path
+
+
+def parts(data):
+    return data.training, data.validation, data.test
+
+
+def test_folders_are_split_by_share_and_class(tree):
+    data = datasets.load(FOLDERS, tree)
+    assert data.labels == CLASSES
+    assert [len(part) for part in parts(data)] == [46, 12, 14]
+    for part in parts(data):
+        assert part.pictures.shape[1:] == (1, 48, 48)
+        assert part.labels.bincount().float().std() < 1
+    again = datasets.load(FOLDERS, tree)
+    assert torch.equal(again.test.pictures, data.test.pictures)
+
+
+def test_nobody_is_in_two_parts_of_a_split_by_subject(tree):
+    seen = []
+    for fold in range(4):
+        recipe_ = DataRecipe(name="folders", split="subject", folds=4, fold=fold)
+        data = datasets.load(recipe_, tree)
+        bytes_of = [{p.numpy().tobytes() for p in part.pictures} for part in parts(data)]
+        assert sum(map(len, bytes_of)) == 72
+        assert len(data.test) % 3 == 0 and len(data.test) > 0
+        seen += bytes_of[2]
+    assert len(seen) == len(set(seen)) == 72  # every picture is tested once
+
+
+def test_folders_of_training_and_test_are_taken_as_given(tree, tmp_path):
+    for part in ("train", "test"):
+        (tmp_path / part).symlink_to(tree)
+    data = datasets.load(FOLDERS, tmp_path)
+    assert len(data.test) == 72
+    # All of training's pictures are the test's too, and left out.
+    assert len(data.training) == 0
+    assert data.description["twins_left_out"] == 58
+
+
+def test_pictures_of_any_kind_become_the_recipes(tree, tmp_path):
+    for name in CLASSES:
+        (tmp_path / name).mkdir()
+        for index in range(10):
+            picture = Image.effect_noise((90 + index, 60), 80).convert("RGB")
+            picture.save(tmp_path / name / f"{index}.jpg")
+    colour = DataRecipe(name="folders", validation=4, test=4, size=32, channels=3)
+    data = datasets.load(colour, tmp_path)
+    assert data.training.pictures.shape == (12, 3, 32, 32)
+
+
+def break_folders(tmp_path, tree, how):
+    root = tmp_path / "broken"
+    for name in CLASSES:
+        (root / name).mkdir(parents=True)
+        for index in range(6):
+            Image.fromarray(face(0, index)).save(root / name / f"S1_{index}.png")
+    if how == "a text":
+        (root / "joy" / "S1_9.png").write_text("no picture")
+    if how == "an empty class":
+        (root / "empty").mkdir()
+    if how == "a name without subject":
+        Image.fromarray(face(0, 1)).save(root / "joy" / "plain.png")
+    return root
+
+
+@pytest.mark.parametrize(
+    ("how", "changes", "told"),
+    [
+        ("a text", {}, "S1_9.png"),
+        ("an empty class", {}, "empty holds no picture"),
+        ("a name without subject", {"split": "subject", "folds": 3}, "plain.png does not begin"),
+        ("", {"classes": ["calm", "rage"]}, "lacks the folder “rage”"),
+        ("", {"test": 30}, "“data.test” is 30"),
+        ("", {"split": "subject", "folds": 5}, "folds"),
+    ],
+)
+def test_what_is_wrong_with_folders_is_told(tmp_path, tree, how, changes, told):
+    root = break_folders(tmp_path, tree, how)
+    asked = DataRecipe(**{"name": "folders", "validation": 0.2, "test": 0.2, **changes})
+    with pytest.raises(TrainingError, match=told):
+        datasets.load(asked, root)
+
+
+@pytest.mark.parametrize("place", [None, "nowhere"])
+@pytest.mark.parametrize("name", ["folders", "arrays", "fer2013"])
+def test_a_place_that_is_not_there_is_told(tmp_path, name, place):
+    with pytest.raises(TrainingError, match="--data"):
+        datasets.load(DataRecipe(name=name), place and tmp_path / place)
+
+
+def test_fer2013_keeps_its_official_split(npz, table):
+    data = datasets.load(DataRecipe(name="fer2013"), npz)
+    assert data.labels == fer2013.LABELS
+    assert [len(part) for part in parts(data)] == [69, 35, 35]  # a twin of a test picture is out
+    assert data.description["twins_left_out"] == 1
+    assert torch.equal(data.test.labels, torch.from_numpy(table["label"][-35:]))
+    assert data.training.shares is None
+
+
+def test_the_csv_and_the_folder_give_what_the_npz_gives(npz, csv_folder, tmp_path):
+    for labels in ("original", "mixed", "ferplus"):
+        asked = DataRecipe(name="fer2013", labels=labels)
+        from_npz, from_csv = datasets.load(asked, npz), datasets.load(asked, csv_folder)
+        for one, other in zip(parts(from_npz), parts(from_csv), strict=True):
+            assert torch.equal(one.pictures, other.pictures)
+            assert torch.equal(one.labels, other.labels)
+
+
+def test_kaggles_folders_are_read(tmp_path):
+    for part in ("train", "test"):
+        for label, name in enumerate(fer2013.LABELS):
+            (tmp_path / part / name).mkdir(parents=True)
+            for index in range(8):
+                picture = Image.fromarray(
+                    face(label % 2, 100 * label + index + 50 * (part == "test"))
+                )
+                picture.save(tmp_path / part / name / f"{index}.png")
+    asked = DataRecipe(name="fer2013", validation=14)
+    data = datasets.load(asked, tmp_path)
+    assert data.labels == fer2013.LABELS
+    assert [len(part) for part in parts(data)] == [42, 14, 56]
+    with pytest.raises(TrainingError, match=r"no FER\+ votes"):
+        datasets.load(DataRecipe(name="fer2013", labels="ferplus"), tmp_path)
+
+
+def test_mixed_labels_are_half_the_votes(npz):
+    data = datasets.load(DataRecipe(name="fer2013", labels="mixed"), npz)
+    # Out: the twin of a test picture, and what people say is no face.
+    assert len(data.training) == 68
+    assert data.training.shares is not None
+    assert torch.allclose(data.training.shares.sum(1), torch.ones(68))
+    # The picture with votes of 3 for neutral and 3 for fear, labelled fear.
+    row = data.training.shares[0]
+    assert row[fer2013.LABELS.index("fear")] == pytest.approx(0.75)
+    assert row[fer2013.LABELS.index("neutral")] == pytest.approx(0.25)
+    assert len(data.validation) == len(data.test) == 35
+    assert data.test.shares is None
+    assert len(data.others["ferplus"]) == 35
+
+
+def test_ferplus_counts_where_people_agree(npz):
+    data = datasets.load(DataRecipe(name="fer2013", labels="ferplus"), npz)
+    assert data.labels == fer2013.FERPLUS_LABELS
+    assert len(data.training) == 67  # nor the one on which most do not know
+    assert data.test.labels.max() < 8
+    names = [fer2013.FERPLUS_LABELS[label] for label in data.test.labels[:7]]
+    assert names == ["anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral"]
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"label": None}, "lacks the array label"),
+        ({"images": np.zeros((140, 20, 20), np.uint8)}, "do not fit"),
+        ({"usage": np.zeros(3, np.int64)}, "do not fit"),
+        ({"label": np.full(140, 9)}, "labels outside 0 to 6"),
+        ({"usage": np.full(140, 5)}, "usages outside"),
+        ({"usage": np.zeros(140, np.int64)}, "no usable picture of usage PublicTest"),
+    ],
+)
+def test_a_wrong_npz_is_told(table, tmp_path, change, told):
+    arrays = {name: value for name, value in {**table, **change}.items() if value is not None}
+    np.savez(tmp_path / "fer2013.npz", **arrays)
+    with pytest.raises(TrainingError, match=told):
+        datasets.load(DataRecipe(name="fer2013"), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("emotion,pixels\n1,2 3\n", "Usage"),
+        ("emotion,pixels,Usage\n1,2 3,Training\n", "line 2"),
+        (f"emotion,pixels,Usage\n1,{'300 ' * 2304},Training\n", "line 2"),
+        (f"emotion,pixels,Usage\n1,{'3 ' * 2304},Holiday\n", "line 2"),
+        ("emotion,pixels,Usage\n", "no rows"),
+        ("\0\1\2", "fer2013.csv"),
+    ],
+)
+def test_a_wrong_csv_is_told(tmp_path, text, told):
+    (tmp_path / "fer2013.csv").write_text(text)
+    with pytest.raises(TrainingError, match=told):
+        datasets.load(DataRecipe(name="fer2013"), tmp_path)
+
+
+def test_votes_of_another_file_are_told(csv_folder):
+    (csv_folder / "fer2013new.csv").write_text("Usage,Image name\nx,y,1,2,3\n")
+    with pytest.raises(TrainingError, match="votes of shape"):
+        datasets.load(DataRecipe(name="fer2013", labels="mixed"), csv_folder)
+
+
+def arrays_of(tmp_path, **arrays):
+    file = tmp_path / "data.npz"
+    np.savez(file, **arrays)
+    return file
+
+
+ARRAYS = DataRecipe(name="arrays", validation=0.2, test=0.2, size=24)
+PICTURES = np.stack([face(index % 2, index) for index in range(40)])
+TARGETS = np.arange(40) % 2
+
+
+@pytest.mark.parametrize("kind", ["grey", "one channel", "colour", "floats"])
+def test_arrays_of_any_accepted_form(tmp_path, kind):
+    pictures = {
+        "grey": PICTURES,
+        "one channel": PICTURES[..., None],
+        "colour": np.repeat(PICTURES[..., None], 3, 3),
+        "floats": (PICTURES / 255).astype(np.float32),
+    }[kind]
+    file = arrays_of(tmp_path, train_data=pictures, train_labels=TARGETS[:, None])
+    for channels in (1, 3):
+        asked = DataRecipe(**{**vars(ARRAYS), "channels": channels})
+        data = datasets.load(asked, file)
+        assert data.training.pictures.shape == (26, channels, 24, 24)
+        assert data.training.pictures.dtype == torch.uint8
+        top, bottom = data.training.pictures.float().mean(1).tensor_split(2, dim=1)
+        lit = (bottom.mean((1, 2)) > top.mean((1, 2))).long()
+        assert torch.equal(lit, data.training.labels)
+
+
+def test_arrays_in_files_of_their_own_with_their_own_test_part(tmp_path):
+    for name, part in {"train": slice(0, 30), "test": slice(30, 40)}.items():
+        np.save(tmp_path / f"{name}_data.npy", PICTURES[part])
+        np.save(tmp_path / f"{name}_labels.npy", TARGETS[part])
+    asked = DataRecipe(**{**vars(ARRAYS), "classes": CLASSES})
+    data = datasets.load(asked, tmp_path)
+    assert data.labels == CLASSES
+    assert [len(part) for part in parts(data)] == [24, 6, 10]
+
+
+@pytest.mark.parametrize(
+    ("arrays", "told"),
+    [
+        ({"train_data": PICTURES}, "no train_labels"),
+        ({"test_data": PICTURES, "test_labels": TARGETS}, "no train_data"),
+        ({"train_data": PICTURES[:, :, 0], "train_labels": TARGETS}, "shape"),
+        ({"train_data": PICTURES.astype(np.int32), "train_labels": TARGETS}, "int32"),
+        ({"train_data": PICTURES / 2.0, "train_labels": TARGETS}, "0 to 1"),
+        ({"train_data": PICTURES, "train_labels": TARGETS[:7]}, "40 whole numbers"),
+        ({"train_data": PICTURES, "train_labels": TARGETS - 1}, "whole numbers from 0"),
+        ({"train_data": PICTURES, "train_labels": TARGETS * 5}, "label 5"),
+    ],
+)
+def test_wrong_arrays_are_told(tmp_path, arrays, told):
+    asked = DataRecipe(**{**vars(ARRAYS), "classes": CLASSES})
+    with pytest.raises(TrainingError, match=told):
+        datasets.load(asked, arrays_of(tmp_path, **arrays))
+
+
+def test_a_damaged_npz_is_told(tmp_path):
+    file = tmp_path / "data.npz"
+    file.write_bytes(b"PK\3\4 no more")
+    for name in ("arrays", "fer2013"):
+        with pytest.raises(TrainingError, match=r"data\.npz"):
+            datasets.load(DataRecipe(name=name), file)
+
+
+def test_the_balanced_sampler_draws_classes_alike():
+    labels = torch.tensor([0] * 900 + [1] * 100)
+    order = drawn(labels, "balanced", torch.Generator().manual_seed(1))
+    assert len(order) == 1000
+    assert 430 < int(labels[order].sum()) < 570
+    shuffled = drawn(labels, "shuffled", torch.Generator().manual_seed(1))
+    assert shuffled.sort().values.equal(torch.arange(1000))
+
+
+def test_minorities_are_topped_up_with_changed_copies():
+    pictures = torch.randint(0, 256, (55, 1, 20, 20), dtype=torch.uint8)
+    labels = torch.tensor([0] * 40 + [1] * 10 + [2] * 5)
+    part = Part(pictures, labels, torch.eye(3)[labels])
+    changed = topped_up(part, 0.5, Augmentation(flip=1.0), torch.Generator().manual_seed(1))
+    assert changed.labels.bincount().tolist() == [40, 20, 20]
+    assert changed.shares is not None and len(changed.shares) == 80
+    assert torch.equal(changed.pictures[:55], pictures)
+    mirrored = {picture.flip(2).numpy().tobytes() for picture in pictures[40:]}
+    assert all(picture.numpy().tobytes() in mirrored for picture in changed.pictures[55:])
+
+
+FACES = """
+name = "tiny-faces"
+description = "Two moods."
+task = "face"
+epochs = 3
+batch_size = 16
+schedule = "plateau"
+plateau_patience = 1
+sampler = "balanced"
+top_up = 1.0
+standardise = "picture"
+mirror = true
+
+[data]
+name = "folders"
+validation = 0.2
+folds = 3
+
+[network]
+name = "four_convolutions"
+widths = [8, 8, 8, 8]
+dense = 16
+drop_rate = 0.0
+head_drop_rate = 0.0
+
+[optimiser]
+lr = 3e-3
+
+[augmentation]
+flip = 0.5
+erase = 0.2
+edge = "reflection"
+
+[[candidates]]
+label = "mish"
+network = { name = "four_convolutions", widths = [8, 8, 8, 8], dense = 16 }
+
+[[candidates]]
+label = "blocks"
+network = { name = "vgg", widths = [4, 8], depths = [1, 1] }
+"""
+
+
+@pytest.fixture
+def tiny(tmp_path):
+    file = tmp_path / "tiny.toml"
+    file.write_text(FACES)
+    return file
+
+
+def test_a_face_recipe_trains_to_a_checkpoint(tree, tiny, tmp_path):
+    out = tmp_path / "run"
+    command = ["train", str(tiny), "--data", str(tree), "--out", str(out)]
+    assert main(command) == 0
+    card = json.loads((out / "card.json").read_text())
+    assert (card["task"], card["labels"]) == ("face", CLASSES)
+    assert card["input"]["shape"] == [1, 48, 48]
+    assert card["metrics"]["test_accuracy"] > 0.7
+    assert (out / "precision_recall.png").stat().st_size > 5000
+    assert len(json.loads((out / "report.json").read_text())["average_precision"]) == 2
+    module, _ = model_store.load(out)
+    picture = torch.randint(0, 256, (1, 1, 48, 48), dtype=torch.uint8)
+    assert torch.allclose(module(picture), module(picture.flip(3)), atol=1e-6)  # the mirror
+    assert main(["evaluate", str(out), "--data", str(tree)]) == 0
+
+
+def test_a_plateau_run_resumes_as_if_it_had_not_stopped(tree, tiny, tmp_path):
+    data = datasets.load(recipe.read(str(tiny)).data, tree)
+    straight = loop.Run(recipe.read(str(tiny)), data)
+    stopped = loop.Run(recipe.read(str(tiny)), data)
+    for run in (straight, stopped):
+        run.history.append(run.epoch())
+        run.keep_if_best()
+    stopped.save(tmp_path / "state.pt")
+    resumed = loop.Run(recipe.read(str(tiny)), data)
+    resumed.restore(tmp_path / "state.pt")
+    for run in (straight, resumed):
+        run.history.append(run.epoch())
+    one, other = straight.classifier.state_dict(), resumed.classifier.state_dict()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_compare_keeps_the_candidate_that_validates_best(tree, tiny, tmp_path, capsys):
+    out = tmp_path / "compared"
+    assert main(["compare", str(tiny), "--data", str(tree), "--out", str(out)]) == 0
+    rows = json.loads((out / "compare.json").read_text())
+    assert [row["candidate"] for row in rows] == ["mish", "blocks"]
+    best = max(rows, key=lambda row: row["validation_accuracy"])
+    card = json.loads((out / "card.json").read_text())
+    assert card["metrics"]["validation_accuracy"] == best["validation_accuracy"]
+    assert f"Kept {best['candidate']}" in capsys.readouterr().out
+    again = ["compare", str(tiny), "--data", str(tree), "--out", str(out), "--resume"]
+    assert main(again) == 0
+    assert json.loads((out / "compare.json").read_text()) == rows
+
+
+def test_cross_validation_tests_every_picture_once(tree, tiny, tmp_path):
+    out = tmp_path / "folds"
+    assert main(["cross-validate", str(tiny), "--data", str(tree), "--out", str(out)]) == 0
+    summary = json.loads((out / "folds.json").read_text())
+    assert summary["count"] == 72
+    assert len(summary["folds"]) == 3
+    assert (out / "confusion_matrix.png").exists()
+
+
+def test_compare_needs_candidates(tree, tmp_path, capsys):
+    assert main(["compare", "digits", "--data", str(tree)]) == 2
+    assert "candidates" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", recipe.shipped())
+def test_every_shipped_recipe_can_be_built(name):
+    made = recipe.read(name)
+    channels = made.data.channels
+    side = 28 if made.task == "digit" else 48
+    from training.architectures import build
+
+    options = {**made.network.options}
+    network = build(made.network.name, 7, channels, options)
+    assert network.eval()(torch.zeros(2, channels, side, side)).shape == (2, 7)
+
+
+def test_mobilenet_takes_colour_and_can_do_without_weights():
+    from training.architectures import build
+
+    network = build("mobilenet_v2", 28, 3, {"pretrained": False})
+    assert network.eval()(torch.zeros(1, 3, 48, 48)).shape == (1, 28)
+    with pytest.raises(TrainingError, match="colour"):
+        build("mobilenet_v2", 28, 1, {})
