@@ -18,6 +18,8 @@ STROKE = (1.8, 3.6)  # a mean stroke outside this range is grown or worn into it
 WORKING = 192  # the longer side at which ink is looked for, pixels
 FINE = 4  # strokes are evened out at this many times the final resolution
 PEAK = 20  # pixels whose mean is the ink's strength at its strongest
+SMALL = 48  # a longer side below which strokes are as fine as grain, pixels
+MOST_LINES = 12  # ruled lines looked for in each direction
 FAINTEST = 10.0  # grey levels (of 255) by which ink must differ from its ground
 
 PREPROCESSING = {"method": "ink", "size": SIZE, "box": BOX, "stroke": list(STROKE)}
@@ -107,8 +109,20 @@ def _find(image: Image.Image) -> tuple[Grey, Box]:
             # A digit that fills the picture meets its border too: what is left must be one.
             if inner_level > 0.35 * level and _extent(inner) > 0.1 * max(inner.shape):
                 mask, level = inner, inner_level
+    lines = _ruled_lines(strength, mask, least)
+    if lines.any():
+        with contextlib.suppress(BlankError):
+            rest = np.where(lines, 0, strength)
+            inner, inner_level = _digit(rest, least)
+            # A stroke of a tight crop crosses the picture too, and so do the digit's others.
+            if not _at_border(inner) and _extent(inner) > 0.1 * max(inner.shape):
+                strength, mask, level = rest, inner, inner_level
     ground = min(2.5 * noise, 0.3 * level)
     ink = np.clip((strength - ground) / (level - ground), 0, 1) * _grown(mask)
+    pale = mask & ~_grown(_grown(strength > 0.45 * level))
+    if pale.any():
+        # Edges of a stroke are pale too, but next to what is strong: this is where the pen ran dry.
+        ink = np.where(_grown(pale), np.sqrt(ink), ink)
     ys, xs = np.nonzero(ink > 0.2)
     return ink, (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
 
@@ -121,7 +135,13 @@ def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
         raise BlankError("no ink found")
     level = float(np.percentile(strength[strong], 60))
     # Between the ink's strength and that of ruled lines, which is a third of it or less.
-    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strength > 0.5 * level)
+    strong = strength > 0.5 * level
+    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong)
+    # A stroke's faint parts come with it, unless they lead away, as ruled lines do.
+    whole = _main_parts(strength > max(0.25 * level, 0.6 * least), strong)
+    leads_away = _at_border(whole) and not _at_border(mask)
+    if _extent(whole) <= 1.4 * _extent(mask) and not leads_away:
+        mask = whole
     if least > FAINTEST and (mask.sum() < 12 or _extent(mask) < 6):
         raise BlankError("nothing but grain found")
     return mask, level
@@ -143,6 +163,75 @@ def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
     return _grown(_grown(np.asarray(along[labels], bool)))
 
 
+def _ruled_lines(strength: Grey, mask: Mask, least: float) -> Mask:
+    """Lines from one side of the picture to the other, as ruled and squared paper has them.
+
+    They are looked for only where `mask`, which is taken for the digit, meets those sides. Where
+    another stroke crosses a line, the line is left alone.
+    """
+    lines = np.zeros(mask.shape, bool)
+    for found, ink, parts in ((lines, strength, mask), (lines.T, strength.T, mask.T)):
+        if parts.shape[1] < SMALL or not (parts[:, :2].any() or parts[:, -2:].any()):
+            continue
+        dark = ink > max(0.2 * float(np.percentile(ink[parts], 60)), 0.6 * least)
+        weight = np.where(dark, 1.0, 0.0).astype(np.float32)
+        columns = np.arange(dark.shape[1])
+        for _ in range(MOST_LINES):
+            path = _way_across(weight)
+            on = weight[path, columns]
+            if on.mean() < 0.85:
+                break
+            bent = path - np.polyval(np.polyfit(columns, path, 1), columns)
+            top, bottom = _run(dark, path, columns)
+            width = float(np.median(bottom - top))
+            # A digit's own strokes end short of the border.
+            to_border = on[: 1 + len(on) // 32].any() or on[-1 - len(on) // 32 :].any()
+            if to_border and np.abs(bent).max() < 3 and width < 0.04 * max(dark.shape) + 1:
+                thin = bottom - top <= 1.5 * width + 1
+                rows = np.arange(dark.shape[0])[:, None]
+                found[thin & (rows >= top - 2) & (rows <= bottom + 1)] = True
+            near = np.abs(np.arange(dark.shape[0])[:, None] - path) <= width / 2 + 1
+            weight[near] = 0
+    return lines
+
+
+def _way_across(weight: Grey) -> NDArray[np.intp]:
+    """The row at each column of the way from left to right that gathers most `weight`.
+
+    The way climbs or falls by one row a column at most, and pays a little for it.
+    """
+    height, width = weight.shape
+    slope_cost = 0.05
+    best = weight[:, 0]
+    steps = np.zeros((width, height), np.int8)
+    for column in range(1, width):
+        padded = np.pad(best - slope_cost, 1, constant_values=-np.inf)
+        choices = np.stack([best, padded[:-2], padded[2:]])
+        chosen = choices.argmax(axis=0)
+        steps[column] = np.array([0, -1, 1], np.int8)[chosen]
+        best = choices.max(axis=0) + weight[:, column]
+    path = np.empty(width, np.intp)
+    path[-1] = best.argmax()
+    for column in range(width - 1, 0, -1):
+        path[column - 1] = path[column] + steps[column, path[column]]
+    return path
+
+
+def _run(
+    dark: Mask, path: NDArray[np.intp], columns: NDArray[np.intp]
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First row and row after the last of the run of `dark` that `path` crosses in each column."""
+    rows = np.arange(dark.shape[0])[:, None]
+    light_above = np.where(~dark & (rows <= path), rows, -1).max(axis=0)
+    light_below = np.where(~dark & (rows >= path), rows, dark.shape[0]).min(axis=0)
+    return np.minimum(light_above + 1, path), np.maximum(light_below, path)
+
+
+def _at_border(mask: Mask) -> bool:
+    """Whether `mask` meets the border of the picture."""
+    return bool(mask[:2].any() or mask[-2:].any() or mask[:, :2].any() or mask[:, -2:].any())
+
+
 def _strength(grey: Grey) -> tuple[Grey, float]:
     """How far each pixel stands out from the ground, in grey levels, and the ground's noise."""
     if _ink_is_light(grey - _light(grey)):
@@ -157,7 +246,7 @@ def _strength(grey: Grey) -> tuple[Grey, float]:
 def _noise(grey: Grey) -> float:
     """The standard deviation of the grain, from second differences, which slopes leave out."""
     apart = 3  # pixels: neighbours share a camera's blur
-    if min(grey.shape) <= 2 * apart:
+    if max(grey.shape) < SMALL or grey.shape[1] <= 2 * apart:
         return 0.0
     across = grey[:, : -2 * apart] - 2 * grey[:, apart:-apart] + grey[:, 2 * apart :]
     return float(np.median(np.abs(across[::2, ::2]))) / (0.6745 * math.sqrt(6))

@@ -158,3 +158,40 @@ def test_any_size_is_answered(size):
     grey = np.random.default_rng(1).integers(0, 256, size, dtype=np.uint8)
     with contextlib.suppress(BlankError):
         assert normalise(Image.fromarray(grey)).shape == (28, 28)
+
+
+@pytest.mark.parametrize("rules", ["lines", "squares", "slanting lines"])
+def test_ruled_paper_as_dark_as_the_ink_is_no_ink(seven, rules):
+    page = drawing(scale=0.5, at=(90, 110), pen=14, ink=60, ground=230)
+    draw = ImageDraw.Draw(page)
+    for at in (60, 210, 345):
+        rise = 6 if rules == "slanting lines" else 0
+        draw.line([(0, at), (400, at + rise)], fill=80, width=3)
+        if rules == "squares":
+            draw.line([(at, 0), (at, 400)], fill=80, width=3)
+    assert likeness(seven, normalise(page)) > 0.85
+
+
+def test_the_bar_of_a_tight_crop_is_no_ruled_line():
+    """A four whose crossbar goes from side to side."""
+    four = Image.new("L", (300, 400), 255)
+    draw = ImageDraw.Draw(four)
+    draw.line([(160, 0), (0, 250), (300, 250)], fill=0, width=26)
+    draw.line([(200, 120), (200, 400)], fill=0, width=26)
+    whole = normalise(four)
+    rows = (whole > 128).sum(1)
+    assert rows.max() > 12  # the crossbar is there
+
+
+def test_a_small_picture_of_a_digit_is_not_grain():
+    small = drawing(side=400, pen=44).resize((28, 28), Image.Resampling.BOX)
+    noisy = np.asarray(small, float) + np.random.default_rng(0).normal(0, 6, (28, 28))
+    picture = Image.fromarray(noisy.clip(0, 255).astype(np.uint8))
+    assert likeness(normalise(drawing()), normalise(picture)) > 0.85
+
+
+def test_the_pale_part_of_a_stroke_belongs_to_it(seven):
+    """A pen that runs dry: the lower half has a third of the ink."""
+    values = np.asarray(drawing(ink=40, ground=240), float)
+    values[220:] = 240 - (240 - values[220:]) * 0.34
+    assert likeness(seven, normalise(Image.fromarray(values.astype(np.uint8)))) > 0.8
