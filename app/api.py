@@ -9,7 +9,7 @@ import json
 import time
 import unicodedata
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -25,18 +25,13 @@ from app.errors import (
     UnsupportedMediaType,
     body_too_large,
 )
-from app.models import Model, Models
+from app.models import Model, models
 from app.predict import Upload, predict
 
 api = Blueprint("api", __name__, url_prefix="/api")
 
 FACES = ("detect", "whole")
 TRUTH = {"true": True, "1": True, "false": False, "0": False}
-
-
-def models() -> Models:
-    """The models of the current app."""
-    return cast(Models, current_app.extensions["models"])
 
 
 @api.post("/predict", endpoint="predict")
@@ -49,6 +44,7 @@ def predict_route() -> Response:
         model,
         uploads,
         top_k=_top_k(parameters, model),
+        whole=_whole(parameters),
         seen=_seen(parameters),
         max_pixels=current_app.config["MAX_PIXELS"],
     )
@@ -198,10 +194,15 @@ def _top_k(parameters: Mapping[str, Any], model: Model) -> int:
     return int(text)
 
 
-def _seen(parameters: Mapping[str, Any]) -> bool:
-    faces, seen = parameters.get("faces", FACES[0]), parameters.get("seen", False)
+def _whole(parameters: Mapping[str, Any]) -> bool:
+    faces = parameters.get("faces", FACES[0])
     if faces not in FACES:
         raise BadParameter("“faces” must be detect or whole.")
+    return bool(faces == "whole")
+
+
+def _seen(parameters: Mapping[str, Any]) -> bool:
+    seen = parameters.get("seen", False)
     if isinstance(seen, bool):
         return seen
     if not isinstance(seen, str) or seen.lower() not in TRUTH:

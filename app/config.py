@@ -13,6 +13,7 @@ DEFAULTS: dict[str, int | str] = {
     "MAX_IMAGES": 100,  # of a request
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # where a request names none
+    "FACE_MODEL": "emotions",  # that of the page for photos
 }
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from flask import Blueprint, Response, current_app, jsonify
 
-from app.api import models
+from app.models import models
 
 health = Blueprint("health", __name__)
 

@@ -5,14 +5,18 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
+from flask import current_app
 from numpy.typing import NDArray
+from PIL import Image
 
 import model_store
 from app.errors import NotReady, UnknownModel
-from app.subjects import TASKS
+from app.faces import NoDetectorError, find
+from app.subjects import fits
 from model_store import Card, StoreError
 
 WARM_UP_CALLS = 3  # the first two calls of a loaded module compile; the third is as fast as any
@@ -51,6 +55,11 @@ class Models:
             except StoreError as error:
                 log.warning("model left out: %s", error)
                 self.unavailable[folder.name] = str(error)
+        if any(model.card.task == "face" for model in self.ready.values()):
+            try:
+                find(Image.new("L", (64, 64)))
+            except NoDetectorError as error:
+                log.warning("faces cannot be found, only whole crops classified: %s", error)
 
     def get(self, name: str) -> Model:
         """The model `name`; raises `UnknownModel`, or `NotReady` with the reason."""
@@ -62,14 +71,19 @@ class Models:
         raise UnknownModel(f"There is no model of that name; known are: {known}.")
 
 
+def models() -> Models:
+    """The models of the current app."""
+    return cast(Models, current_app.extensions["models"])
+
+
 def _load(folder: Path) -> Model:
     module, card = model_store.load(folder)
     if card.name != folder.name:
         raise StoreError(f"{folder.name}: its card is of the model {card.name}; rename the folder")
-    if card.task not in TASKS:
-        raise StoreError(f"{folder.name}: this version does not serve the task {card.task}")
-    if card.input["shape"] != TASKS[card.task]:
-        raise StoreError(f"{folder.name}: its network must take pictures of {TASKS[card.task]}")
+    if not fits(card):
+        raise StoreError(
+            f"{folder.name}: no {card.task} is made into pictures of {card.input['shape']}"
+        )
     model = Model(card, module)
     try:
         for _ in range(WARM_UP_CALLS):

@@ -57,6 +57,15 @@ SCHEMAS: dict[str, Schema] = {
         ["type", "title", "status", "detail"], type=TEXT, title=TEXT, status=COUNT, detail=TEXT
     ),
     "Prediction": _object(["label", "score"], label=TEXT, score=SCORE),
+    "Box": _object(["x", "y", "width", "height"], x=COUNT, y=COUNT, width=COUNT, height=COUNT),
+    "Face": _object(
+        ["box", "label", "score", "predictions"],
+        box=_reference("Box"),
+        label=TEXT,
+        score=SCORE,
+        predictions=_list(_reference("Prediction")),
+        seen={"type": "string", "description": "PNG data URL; with seen=true only"},
+    ),
     "Result": _object(
         ["filename", "width", "height", "label", "score", "predictions"],
         filename={"type": ["string", "null"]},
@@ -66,6 +75,11 @@ SCHEMAS: dict[str, Schema] = {
         score=SCORE,
         predictions=_list(_reference("Prediction")),
         seen={"type": "string", "description": "PNG data URL; with seen=true only"},
+        faces={
+            **_list(_reference("Face")),
+            "description": "Face models only: every face, largest first; the result's own label "
+            "is the first one's. Boxes are in pixels of the upright picture.",
+        },
     ),
     "FailedResult": _object(
         ["filename", "error"], filename={"type": ["string", "null"]}, error=_reference("Problem")

@@ -1,6 +1,8 @@
 """The pages, for people: HTML around the same classification that the API gives."""
 
-from flask import Blueprint, render_template
+from flask import Blueprint, current_app, render_template
+
+from app.models import models
 
 pages = Blueprint("pages", __name__)
 
@@ -9,3 +11,14 @@ pages = Blueprint("pages", __name__)
 def draw() -> str:
     """The page on which a digit is drawn and read."""
     return render_template("draw.html")
+
+
+@pages.get("/faces")
+def faces() -> str:
+    """The page on which the faces of a photo are found and read."""
+    model = models().ready.get(current_app.config["FACE_MODEL"])
+    card = model.card if model and model.card.task == "face" else None
+    recall = zip(card.labels, card.metrics.get("test_recall", []), strict=False) if card else []
+    return render_template(
+        "faces.html", card=card, recall=list(recall), most_bytes=current_app.config["MAX_BYTES"]
+    )

@@ -15,7 +15,7 @@ from PIL import Image
 from app.decode import decode
 from app.errors import NotReady, Problem
 from app.models import Model
-from app.subjects import digit
+from app.subjects import Subject, subjects
 
 
 @dataclass(frozen=True)
@@ -27,42 +27,64 @@ class Upload:
 
 
 def predict(
-    model: Model, uploads: Sequence[Upload], *, top_k: int, seen: bool, max_pixels: int
+    model: Model,
+    uploads: Sequence[Upload],
+    *,
+    top_k: int,
+    whole: bool,
+    seen: bool,
+    max_pixels: int,
 ) -> list[dict[str, Any]]:
-    """A result for each upload, in order, all classified in one batch.
+    """A result for each upload, in order, all that they show classified in one batch.
 
+    `whole` is whether a picture for a face model is one face's crop; `seen` adds what the
+    network saw.
     Of several uploads one that fails has its problem in its result's place. Raises the (first)
     `Problem` where none can be classified.
     """
     results: list[dict[str, Any]] = []
-    subjects: list[NDArray[np.uint8]] = []
+    found: list[Sequence[Subject]] = []
     problems: list[Problem] = []
     for upload in uploads:
         result: dict[str, Any] = {"filename": upload.filename}
-        found = _subject(upload, max_pixels)
-        if isinstance(found, Problem):
-            problems.append(found)
-            result["error"] = found.to_dict()
+        shown = _shown(upload, model, whole=whole, max_pixels=max_pixels)
+        if isinstance(shown, Problem):
+            problems.append(shown)
+            result["error"] = shown.to_dict()
         else:
-            result["width"], result["height"], subject = found
-            subjects.append(subject)
+            result["width"], result["height"], parts = shown
+            found.append(parts)
         results.append(result)
-    if not subjects:
+    if not found:
         raise problems[0]
     served = [result for result in results if "error" not in result]
-    probabilities = model.predict(np.stack(subjects)).astype(np.float64)
+    pixels = [subject.pixels for parts in found for subject in parts]
+    probabilities = model.predict(np.stack(pixels)).astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if not np.isfinite(probabilities).all():
         raise NotReady(f"The model {model.card.name} gives no numbers for this picture.")
-    for result, subject, scores in zip(served, subjects, probabilities, strict=True):
-        ranked = rank(model.card.labels, scores)
-        result |= {**ranked[0], "predictions": ranked[:top_k]}
-        if seen:
-            result["seen"] = data_url(subject)
+    scores = iter(probabilities)
+    for result, parts in zip(served, found, strict=True):
+        answers = [_answer(model, part, next(scores), top_k=top_k, seen=seen) for part in parts]
+        result |= {name: value for name, value in answers[0].items() if name != "box"}
+        if model.card.task == "face":
+            result["faces"] = answers
     return results
 
 
-def _subject(upload: Upload, max_pixels: int) -> tuple[int, int, NDArray[np.uint8]] | Problem:
+def _answer(
+    model: Model, subject: Subject, scores: NDArray[np.float64], *, top_k: int, seen: bool
+) -> dict[str, Any]:
+    """What the model says of one subject."""
+    ranked = rank(model.card.labels, scores)
+    answer: dict[str, Any] = {} if subject.box is None else {"box": subject.box}
+    answer |= {**ranked[0], "predictions": ranked[:top_k]}
+    return {**answer, "seen": data_url(subject.pixels)} if seen else answer
+
+
+def _shown(
+    upload: Upload, model: Model, *, whole: bool, max_pixels: int
+) -> tuple[int, int, Sequence[Subject]] | Problem:
     """Width and height of the picture and what in it is to be classified, or its problem.
 
     The problem is a new one: that which was raised holds, through its traceback, the picture.
@@ -71,7 +93,7 @@ def _subject(upload: Upload, max_pixels: int) -> tuple[int, int, NDArray[np.uint
         return upload.content
     try:
         picture = decode(upload.content, max_pixels)
-        return picture.width, picture.height, digit(picture)
+        return picture.width, picture.height, subjects(picture, model.card, whole=whole)
     except Problem as problem:
         return type(problem)(problem.detail)
 
@@ -82,8 +104,10 @@ def rank(labels: Sequence[str], scores: NDArray[np.float64]) -> list[dict[str, A
     return [{"label": labels[index], "score": round(float(scores[index]), 9)} for index in order]
 
 
-def data_url(subject: NDArray[np.uint8]) -> str:
-    """What the network saw, uint8 (1, H, W), as a PNG data URL."""
+def data_url(pixels: NDArray[np.uint8]) -> str:
+    """What the network saw, uint8 (1, H, W) or (3, H, W), as a PNG data URL."""
     buffer = io.BytesIO()
-    Image.fromarray(subject[0]).save(buffer, "PNG")
+    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(
+        buffer, "PNG"
+    )
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

@@ -2,22 +2,97 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
+from app import faces
 from app.decode import Picture
-from app.errors import NothingToClassify
-from model_store import ink
+from app.errors import NothingToClassify, NotReady
+from app.faces import Face, NoDetectorError
+from model_store import Card, ink
 
-TASKS = {"digit": [1, ink.SIZE, ink.SIZE]}  # and the shape of what each gives a network
+MOST_FACES = 256  # of a photo, the largest ones
+
+DIGIT_SHAPE = [1, ink.SIZE, ink.SIZE]
 
 
-def digit(picture: Picture) -> NDArray[np.uint8]:
-    """The digit in `picture` as the network takes it: (1, 28, 28); raises `NothingToClassify`."""
+@dataclass(frozen=True)
+class Subject:
+    """Something to classify, as the network takes it, uint8 (C, H, W), and where it was found.
+
+    `box` is x, y, width and height in pixels of the upright picture as it was sent; none for a
+    digit.
+    """
+
+    pixels: NDArray[np.uint8]
+    box: dict[str, int] | None = None
+
+
+def fits(card: Card) -> bool:
+    """Whether pictures of the shape that the card asks for can be made of what people send."""
+    channels, height, width = card.input["shape"]
+    if card.task == "face":
+        return channels in (1, 3) and height == width >= 8
+    return bool(card.input["shape"] == DIGIT_SHAPE)
+
+
+def subjects(picture: Picture, card: Card, *, whole: bool) -> Sequence[Subject]:
+    """What `picture` holds for the model of `card`, one or more; faces are largest first.
+
+    `whole` takes the picture as one face's crop. Raises `NothingToClassify`, or `NotReady` where
+    faces cannot be found on this machine.
+    """
+    if card.task == "face":
+        return _faces(picture, card.input["shape"], whole=whole)
     try:
-        return ink.normalise(picture.image)[np.newaxis]
+        return [Subject(ink.normalise(picture.image)[np.newaxis])]
     except ink.BlankError as error:
         raise NothingToClassify(
             "The picture is blank: no ink was found. Draw a digit, or send a picture in which "
             "the digit stands out from its background."
         ) from error
+
+
+def _faces(picture: Picture, shape: Sequence[int], *, whole: bool) -> list[Subject]:
+    channels, size, _ = shape
+    photo = _opaque(picture.image)
+    if whole:
+        box = {"x": 0, "y": 0, "width": picture.width, "height": picture.height}
+        return [Subject(faces.whole(photo, size, channels), box)]
+    try:
+        found = faces.find(photo)[:MOST_FACES]
+    except NoDetectorError as error:
+        raise NotReady(
+            f"Faces cannot be found on this server: {error}. Cut the face out and send it with "
+            "faces=whole."
+        ) from error
+    if not found:
+        raise NothingToClassify(
+            "No face was found. Send a photo in which a face is sharp and larger than 20 pixels; "
+            "a picture that is one face's crop already goes with faces=whole."
+        )
+    scale = picture.width / photo.width
+    return [
+        Subject(faces.cut(photo, face, size, channels), _box(face, scale, picture))
+        for face in found
+    ]
+
+
+def _box(face: Face, scale: float, picture: Picture) -> dict[str, int]:
+    """The face's box in whole pixels within the picture as it was sent."""
+    left, top = max(0, round(face.x * scale)), max(0, round(face.y * scale))
+    right = min(picture.width, round((face.x + face.width) * scale))
+    bottom = min(picture.height, round((face.y + face.height) * scale))
+    return {"x": left, "y": top, "width": max(1, right - left), "height": max(1, bottom - top)}
+
+
+def _opaque(image: Image.Image) -> Image.Image:
+    """Without transparency: on white."""
+    if image.mode != "RGBA":
+        return image
+    ground = Image.new("RGBA", image.size, "white")
+    return Image.alpha_composite(ground, image).convert("RGB")

@@ -39,8 +39,8 @@ BAD = {
     "raises": (Raises(), {}, "fails"),
     "not numbers": (NotNumbers(), {}, "no probabilities"),
     "other labels": (ByInk(), {"labels": ["a", "b"]}, "labels"),
-    "other shape": (ByInk(), {"input": {"shape": [3, 32, 32]}}, "[1, 28, 28]"),
-    "other task": (ByInk(), {"task": "face"}, "face"),
+    "other shape": (ByInk(), {"input": {"shape": [3, 32, 32]}}, "[3, 32, 32]"),
+    "oblong faces": (ByInk(), {"task": "face", "input": {"shape": [1, 48, 40]}}, "[1, 48, 40]"),
     "other name": (ByInk(), {"name": "else"}, "rename"),
 }
 

@@ -1,5 +1,7 @@
 /** Shows what the network answered. */
 
+import { percent } from "./score.js";
+
 export class Answer {
   #root;
   #fills;
@@ -48,8 +50,4 @@ export class Answer {
     this.#scores[digit].textContent = score === null ? "–" : percent(score);
     this.#fills[digit].closest("tr").classList.toggle("is-best", best);
   }
-}
-
-export function percent(score) {
-  return `${(score * 100).toFixed(1)} %`;
 }

@@ -1,9 +1,10 @@
 /** The page for drawing a digit: wires the pad, its buttons and keys to the answer. */
 
-import { Answer, percent } from "./answer.js";
+import { Answer } from "./answer.js";
 import { KeyboardPen } from "./keyboard.js";
 import { Pad } from "./pad.js";
 import { Reader } from "./reader.js";
+import { percent } from "./score.js";
 
 const SETTLED = 700; // ms without a change after which an answer is read out
 

@@ -16,6 +16,9 @@ from urllib.request import urlopen
 
 import pytest
 from playwright.sync_api import Browser, Error, Page, sync_playwright
+from samples import ByLight, face_card, script
+
+from model_store import save
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -33,14 +36,22 @@ OpenPage = Callable[..., Page]
 
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the app as `make run` starts it, on a free port."""
+    """The address of the app as `make run` starts it, on a free port.
+
+    The model for digits is the repository's; that for faces answers by their light, so that the
+    page's tests do not depend on what a network says.
+    """
+    store = tmp_path_factory.mktemp("store")
+    (store / "digits").symlink_to(ROOT / "model_store" / "digits")
+    save(script(ByLight()), face_card(), store / "emotions")
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "gunicorn", "--bind", address, "wsgi:app"]
+    environment = {**os.environ, "GLIMPSE_MODEL_STORE": str(store)}
     with log.open("wb") as output:
-        process = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=output)
+        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
         try:
             wait_until_ready(f"http://{address}/readyz", process, log)
             yield f"http://{address}"

@@ -1,0 +1,165 @@
+/** The page for faces: a photo chosen, dropped, pasted or taken, and what each face shows. */
+
+import { hasCamera, takePhoto } from "./camera.js";
+import { ask, lightened } from "./photo.js";
+import { percent } from "./score.js";
+
+const NARROW = 64; // CSS pixels of a box below which only the selected face wears its label
+
+const element = (id) => document.getElementById(id);
+const drop = element("drop");
+const photo = element("photo");
+const boxes = element("boxes");
+const error = element("error");
+const answer = element("answer");
+const mostBytes = Number(drop.dataset.mostBytes);
+let flight = new AbortController();
+
+element("photo-input").addEventListener("change", (event) => {
+  const [file] = event.target.files;
+  if (file) read(file);
+  event.target.value = ""; // the same file can be chosen again
+});
+
+for (const kind of ["dragenter", "dragover"]) {
+  document.addEventListener(kind, (event) => {
+    event.preventDefault();
+    drop.classList.toggle("is-over", drop.contains(event.target));
+  });
+}
+document.addEventListener("dragleave", (event) => {
+  if (!event.relatedTarget) drop.classList.remove("is-over");
+});
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  drop.classList.remove("is-over");
+  const [file] = event.dataTransfer.files;
+  if (file) read(file);
+});
+
+document.addEventListener("paste", (event) => {
+  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
+  if (file) read(file);
+});
+
+if (hasCamera) {
+  const button = element("use-camera");
+  button.hidden = false;
+  button.addEventListener("click", async () => {
+    try {
+      const shot = await takePhoto(element("camera"));
+      if (shot) read(shot);
+    } catch {
+      fail("The camera cannot be used. Allow it in the browser, or choose a photo.");
+    }
+    button.focus();
+  });
+}
+
+/** Shows `file` and what its faces show. */
+async function read(file) {
+  flight.abort();
+  flight = new AbortController();
+  const { signal } = flight;
+  reset();
+  show(file);
+  drop.dataset.state = "busy";
+  say("Looking for faces");
+  try {
+    const sent = await lightened(file);
+    if (signal.aborted) return;
+    if (sent.size > mostBytes) throw new Error("The photo is too large. Choose a smaller one.");
+    const result = await ask(drop.dataset.predictUrl, sent, signal);
+    if (!signal.aborted) tell(result);
+  } catch (cause) {
+    if (!signal.aborted) fail(cause.message);
+  }
+}
+
+function reset() {
+  error.hidden = true;
+  boxes.replaceChildren();
+  answer.dataset.state = "empty";
+  element("label").textContent = "";
+  element("seen").hidden = true;
+  element("which").hidden = true;
+  for (const row of element("bars").rows) bar(row, null, false);
+}
+
+function show(file) {
+  URL.revokeObjectURL(photo.src);
+  photo.src = URL.createObjectURL(file);
+  photo.onerror = () => (photo.parentElement.hidden = true);
+  photo.parentElement.hidden = false;
+  drop.dataset.state = "photo";
+}
+
+function fail(sentence) {
+  drop.dataset.state = photo.parentElement.hidden ? "empty" : "photo";
+  error.textContent = sentence;
+  error.hidden = false;
+  say("");
+}
+
+/** Shows a result of /api/predict: a box for each face, the largest one selected. */
+function tell({ width, height, faces }) {
+  drop.dataset.state = "photo";
+  const narrowest = Math.min(...faces.map((face) => face.box.width / width));
+  boxes.classList.toggle("is-crowd", faces.length > 1 && narrowest * boxes.clientWidth < NARROW);
+  boxes.replaceChildren(...faces.map((face, index) => box(face, index, faces, width, height)));
+  select(0, faces);
+  const count = faces.length === 1 ? "One face" : `${faces.length} faces, the largest`;
+  say(`${count}: ${faces[0].label}, ${percent(faces[0].score)}`);
+}
+
+function box(face, index, faces, width, height) {
+  const button = document.createElement("button");
+  button.type = "button";
+  button.className = "face";
+  Object.assign(button.style, {
+    left: `${(100 * face.box.x) / width}%`,
+    top: `${(100 * face.box.y) / height}%`,
+    width: `${(100 * face.box.width) / width}%`,
+    height: `${(100 * face.box.height) / height}%`,
+  });
+  const tag = document.createElement("span");
+  tag.className = "tag";
+  const label = document.createElement("span");
+  label.dataset.testid = "face-label";
+  label.textContent = face.label;
+  tag.append(label, ` ${Math.round(100 * face.score)} %`);
+  // High up in the photo there is no room for the label above the box.
+  tag.classList.toggle("is-inside", face.box.y < 0.08 * height);
+  button.append(tag);
+  button.addEventListener("click", () => select(index, faces));
+  return button;
+}
+
+/** Shows the scores of one face. */
+function select(chosen, faces) {
+  const { label, score, predictions, seen } = faces[chosen];
+  [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
+  element("label").textContent = label;
+  element("score").textContent = percent(score);
+  element("seen").src = seen;
+  element("seen").hidden = false;
+  for (const row of element("bars").rows) {
+    const each = predictions.find((prediction) => prediction.label === row.dataset.label);
+    bar(row, each?.score ?? null, row.dataset.label === label);
+  }
+  const which = element("which");
+  which.hidden = faces.length === 1;
+  which.textContent = `Face ${chosen + 1} of ${faces.length}, by size. Choose another in the photo.`;
+  answer.dataset.state = "answer";
+}
+
+function bar(row, score, best) {
+  row.querySelector(".fill").style.transform = `scaleX(${score ?? 0})`;
+  row.querySelector(".bar-score").textContent = score === null ? "–" : percent(score);
+  row.classList.toggle("is-best", best);
+}
+
+/** Has a screen reader say `text`. */
+function say(text) {
+  element("live").textContent = text;
+}

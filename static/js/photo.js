@@ -1,0 +1,48 @@
+/** A photo that was chosen: made small enough to send, and asked about. */
+
+const LONGEST = 2048; // pixels of the longer side of what is sent instead of a very large file
+const LARGE = 4 * 1024 * 1024; // bytes; a larger file is sent smaller
+const PATIENCE = 30_000; // ms that an answer may take
+
+/**
+ * The photo as it is sent: a large file's picture is made smaller where the browser can read it,
+ * since a face needs no more and a phone's connection is slow.
+ */
+export async function lightened(file) {
+  if (file.size <= LARGE) return file;
+  try {
+    const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
+    const scale = Math.min(1, LONGEST / Math.max(picture.width, picture.height));
+    const canvas = document.createElement("canvas");
+    canvas.width = Math.max(1, Math.round(picture.width * scale));
+    canvas.height = Math.max(1, Math.round(picture.height * scale));
+    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    picture.close();
+    return await new Promise((resolve) => canvas.toBlob((blob) => resolve(blob ?? file), "image/jpeg", 0.92));
+  } catch {
+    return file; // the server says what is wrong with it
+  }
+}
+
+/** Asks `url` about `file`; gives the result of /api/predict, or throws an Error with a sentence. */
+export async function ask(url, file, signal) {
+  let response;
+  try {
+    response = await fetch(url, {
+      method: "POST",
+      headers: { "Content-Type": "application/octet-stream", Accept: "application/json" },
+      body: file,
+      signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
+    });
+  } catch (cause) {
+    if (signal.aborted) throw cause;
+    throw new Error(
+      cause.name === "TimeoutError"
+        ? "Glimpse took too long to answer. Choose the photo again."
+        : "Glimpse cannot be reached. Check the connection, then choose the photo again.",
+    );
+  }
+  const answer = await response.json().catch(() => null);
+  if (response.ok && answer) return answer.results[0];
+  throw new Error(answer?.detail ?? `Glimpse failed (status ${response.status}). Try again.`);
+}
