@@ -16,6 +16,7 @@ from PIL import Image
 from samples import ByLight, encode, face_card, script
 from test_api import validate
 
+import model_store
 from app import create_app, faces
 from app.faces import NoDetectorError
 from model_store import save
@@ -23,6 +24,7 @@ from model_store import save
 PHOTOS = Path(__file__).parent / "photos"
 LABELS = ["dark", "light"]
 SHARED = os.environ.get("GLIMPSE_PHOTOS")
+CKPLUS = os.environ.get("GLIMPSE_CKPLUS")
 
 
 @pytest.fixture(scope="module")
@@ -303,3 +305,27 @@ def test_the_page_without_a_model_says_what_to_do(client):
 def test_photos_of_full_size(name, least, most):
     with Image.open(Path(SHARED or "") / name) as image:
         assert least <= len(faces.find(image.convert("RGB"))) <= most
+
+
+@pytest.mark.skipif(not CKPLUS, reason="GLIMPSE_CKPLUS names no folder of CK+'s faces")
+def test_the_served_model_is_as_right_as_its_card():
+    """Every test picture, sent as people would send it."""
+    from training import datasets
+    from training.recipe import DataRecipe
+
+    made = model_store.read_card(model_store.ROOT / "emotions-balanced")
+    test = datasets.load(DataRecipe(**made.recipe["data"]), Path(CKPLUS or "")).test
+    client = create_app().test_client()
+    told: list[str] = []
+    for batch in test.pictures.split(50):
+        files = [
+            (io.BytesIO(encode(Image.fromarray(picture[0].numpy()))), "a.png") for picture in batch
+        ]
+        form = {"file": files, "model": made.name, "faces": "whole", "top_k": "1"}
+        results = client.post("/api/predict", data=form).get_json()["results"]
+        told += [result["label"] for result in results]
+    hits = sum(
+        label == made.labels[truth] for label, truth in zip(told, test.labels.tolist(), strict=True)
+    )
+    assert hits / len(test) == pytest.approx(made.metrics["test_accuracy"])
+    assert hits / len(test) >= 0.98
