@@ -16,9 +16,14 @@ def draw() -> str:
 @pages.get("/faces")
 def faces() -> str:
     """The page on which the faces of a photo are found and read."""
-    model = models().ready.get(current_app.config["FACE_MODEL"])
+    name = current_app.config["FACE_MODEL"]
+    model = models().ready.get(name)
     card = model.card if model and model.card.task == "face" else None
     recall = zip(card.labels, card.metrics.get("test_recall", []), strict=False) if card else []
     return render_template(
-        "faces.html", card=card, recall=list(recall), most_bytes=current_app.config["MAX_BYTES"]
+        "faces.html",
+        name=name,
+        card=card,
+        recall=list(recall),
+        most_bytes=current_app.config["MAX_BYTES"],
     )
