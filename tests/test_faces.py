@@ -108,6 +108,13 @@ def test_a_face_that_fills_the_photo_is_found():
     assert len(faces.find(photo("astronaut").crop((105, 35, 175, 115)))) == 1
 
 
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_face_on_its_side_is_set_upright(degrees):
+    (face,) = faces.find(photo("astronaut").rotate(degrees, expand=True))
+    off = (face.tilt + degrees + 180) % 360 - 180
+    assert abs(off) < 20
+
+
 def test_a_crop_is_upright_and_framed():
     """The same face, tilted, gives nearly the same crop."""
     straight = photo("astronaut")
