@@ -266,16 +266,29 @@ def test_the_best_may_be_chosen_by_loss(data, tmp_path):
 
 
 def test_ctrl_c_leaves_a_usable_state(data, tiny, tmp_path):
-    command = [sys.executable, "-m", "training", "train", str(tiny), "--epochs", "500"]
+    # A shell lets what it runs in the background ignore Ctrl-C: here it is listened to in any case.
+    start = (
+        "import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        "from training.cli import main; sys.exit(main(sys.argv[1:]))"
+    )
+    command = [sys.executable, "-c", start, "train", str(tiny), "--epochs", "500"]
     command += ["--data", str(data), "--out", str(tmp_path)]
-    with subprocess.Popen(command, cwd=TOP, stderr=subprocess.PIPE, text=True) as process:
-        deadline = time.monotonic() + 120
-        while not (tmp_path / "state.pt").exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        process.send_signal(signal.SIGINT)
-        _, said = process.communicate(timeout=60)
+    with subprocess.Popen(
+        command,
+        cwd=TOP,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "state.pt").exists():
+                assert process.poll() is None
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            process.send_signal(signal.SIGINT)
+            _, said = process.communicate(timeout=60)
+        finally:
+            process.kill()
     assert process.returncode == 130
     assert "--resume" in said
     assert "Traceback" not in said
