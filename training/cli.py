@@ -7,7 +7,8 @@ import dataclasses
 import json
 import shutil
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,21 +75,13 @@ def _parser() -> argparse.ArgumentParser:
     compare = commands.add_parser(
         "compare", help="train each of a recipe's candidate networks and keep the best"
     )
-    compare.add_argument("recipe", metavar="RECIPE", help="a recipe with [[candidates]]")
-    _add_data(compare)
-    compare.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-compare)")
-    compare.add_argument("--resume", action="store_true", help="go on after an interruption")
-    compare.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    _add_runs(compare, "a recipe with [[candidates]]", "runs/NAME-compare")
     compare.set_defaults(run=_compare)
 
     folds = commands.add_parser(
         "cross-validate", help="train a recipe on each fold of people, test on the others"
     )
-    folds.add_argument("recipe", metavar="RECIPE", help="a recipe for folders of pictures")
-    _add_data(folds)
-    folds.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-folds)")
-    folds.add_argument("--resume", action="store_true", help="go on after an interruption")
-    folds.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    _add_runs(folds, "a recipe for folders of pictures", "runs/NAME-folds")
     folds.set_defaults(run=_cross_validate)
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
@@ -103,6 +96,15 @@ def _parser() -> argparse.ArgumentParser:
     listing = commands.add_parser("list", help="list the shipped recipes and the store's models")
     listing.set_defaults(run=_list)
     return parser
+
+
+def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
+    """What commands of several runs take."""
+    parser.add_argument("recipe", metavar="RECIPE", help=recipe)
+    _add_data(parser)
+    parser.add_argument("--out", type=Path, metavar="DIR", help=f"({out})")
+    parser.add_argument("--resume", action="store_true", help="go on after an interruption")
+    parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -157,12 +159,8 @@ def _compare(arguments: argparse.Namespace) -> int:
     rows: list[dict[str, Any]] = []
     kept: tuple[Recipe, Result] | None = None
     for candidate in recipe.candidates:
-        folder = out / candidate.label
-        folder.mkdir(parents=True, exist_ok=True)
-        resume = arguments.resume and (folder / loop.STATE).is_file()
         chosen = dataclasses.replace(recipe, network=candidate.network)
-        with (folder / "train.log").open("a" if resume else "w", encoding="utf-8") as log:
-            say = _both(log)
+        with _logged(out / candidate.label, resume=arguments.resume) as (folder, resume, say):
             say(f"Candidate {candidate.label}")
             result = loop.train(chosen, data, folder, resume=resume, say=say)
         best = result.history[result.best_epoch - 1]
@@ -195,6 +193,17 @@ def _compare(arguments: argparse.Namespace) -> int:
     return 0
 
 
+@contextmanager
+def _logged(folder: Path, *, resume: bool) -> Iterator[tuple[Path, bool, Callable[[str], None]]]:
+    """One of several runs: its folder, whether it has a state to resume, and what logs a line."""
+    from training import loop  # noqa: PLC0415
+
+    folder.mkdir(parents=True, exist_ok=True)
+    begun = resume and (folder / loop.STATE).is_file()
+    with (folder / "train.log").open("a" if begun else "w", encoding="utf-8") as log:
+        yield folder, begun, _both(log)
+
+
 def _table(rows: list[dict[str, Any]]) -> str:
     """Candidates as a Markdown table, best first."""
     lines = [
@@ -224,11 +233,7 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
     for index in range(recipe.data.folds):
         fold = dataclasses.replace(recipe.data, split="subject", fold=index)
         data = load(fold, arguments.data)
-        folder = out / f"fold-{index}"
-        folder.mkdir(parents=True, exist_ok=True)
-        resume = arguments.resume and (folder / loop.STATE).is_file()
-        with (folder / "train.log").open("a" if resume else "w", encoding="utf-8") as log:
-            say = _both(log)
+        with _logged(out / f"fold-{index}", resume=arguments.resume) as (folder, resume, say):
             say(f"Fold {index + 1} of {recipe.data.folds}")
             result = loop.train(
                 dataclasses.replace(recipe, data=fold), data, folder, resume=resume, say=say
