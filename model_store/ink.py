@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,8 +124,7 @@ def _find(image: Image.Image) -> tuple[Grey, Box]:
     if pale.any():
         # Edges of a stroke are pale too, but next to what is strong: this is where the pen ran dry.
         ink = np.where(_grown(pale), np.sqrt(ink), ink)
-    ys, xs = np.nonzero(ink > 0.2)
-    return ink, (int(xs.min()), int(ys.min()), int(xs.max()) + 1, int(ys.max()) + 1)
+    return ink, _box(ink > 0.2)
 
 
 def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
@@ -149,16 +149,26 @@ def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
 
 def _extent(mask: Mask) -> int:
     """The longer side of the box round `mask`, pixels."""
-    return int(np.ptp(np.nonzero(mask), axis=1).max()) + 1
+    left, top, right, bottom = _box(mask)
+    return max(right - left, bottom - top)
+
+
+def _box(mask: Mask) -> Box:
+    """The box (left, top, right, bottom) round `mask`, which is not empty."""
+    rows, columns = (np.flatnonzero(mask.any(axis=axis)) for axis in (1, 0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
 
 
 def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
     """What runs along the picture's border: the desk beside the paper, a shadow, a frame."""
-    labels, count = _components(strength > max(0.3 * float(strength.max()), least))
-    boxes = _boxes(labels, count)
+    dark = strength > max(0.3 * float(strength.max()), least)
+    border = np.concatenate([dark[0], dark[-1], dark[:, 0], dark[:, -1]])
+    if not border.any():
+        return np.zeros_like(dark)
+    labels, boxes = _components(dark)
     sides = np.maximum(boxes[:, 2] - boxes[:, 0], boxes[:, 3] - boxes[:, 1])
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
-    along = np.bincount(border, minlength=count + 1) > 0.25 * sides
+    along = np.bincount(border, minlength=len(boxes)) > 0.25 * sides
     along[0] = False
     return _grown(_grown(np.asarray(along[labels], bool)))
 
@@ -269,11 +279,16 @@ def _light(grey: Grey) -> Grey:
         weighted = terms.T * (base / (1 + (off / (1.5 * np.median(off[rim]) + 2)) ** 2))
         factors = np.linalg.solve(weighted @ terms + 1e-6 * np.eye(6), weighted @ values)
         surface = terms @ factors
-    return (_quadratic(*grey.shape) @ factors).reshape(grey.shape).astype(np.float32)
+    flat, y, x, yy, xy, xx = factors[[0, 2, 1, 5, 4, 3]].tolist()
+    down, across = (np.linspace(-1, 1, side, dtype=np.float32) for side in grey.shape)
+    rows = (flat + down * (y + yy * down))[:, np.newaxis]
+    light: Grey = rows + across * (x + xx * across) + np.multiply.outer(xy * down, across)
+    return light
 
 
+@lru_cache(maxsize=64)
 def _quadratic(height: int, width: int) -> NDArray[np.float64]:
-    """The terms of a quadratic surface at each pixel: (height × width, 6)."""
+    """The terms of a quadratic surface at each pixel: (height × width, 6); not to be written to."""
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
     return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
 
@@ -333,10 +348,9 @@ def _highest(grey: Grey, reach: tuple[int, int]) -> Grey:
 
 def _main_parts(mask: Mask, strong: Mask) -> Mask:
     """Keeps the largest part of `mask` and what belongs to it; specks and things apart go."""
-    labels, count = _components(mask)
-    areas = np.bincount(labels[strong], minlength=count + 1).astype(float)
+    labels, boxes = _components(mask)
+    areas = np.bincount(labels[strong], minlength=len(boxes)).astype(float)
     areas[0] = 0
-    boxes = _boxes(labels, count)
     main = int(areas.argmax())
     left, top, right, bottom = boxes[main]
     reach = 0.3 * max(right - left, bottom - top)
@@ -351,8 +365,12 @@ def _main_parts(mask: Mask, strong: Mask) -> Mask:
     return np.asarray(keep[labels], bool)
 
 
-def _components(mask: Mask) -> tuple[NDArray[np.intp], int]:
-    """Numbers the 8-connected parts of `mask` from 1; returns the numbers and how many."""
+def _components(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Numbers the 8-connected parts of `mask` from 1.
+
+    Returns the number of each pixel's part, 0 for none, and the box of each part: (parts + 1, 4)
+    of left, top, right, bottom, whose row 0 says nothing.
+    """
     height, width = mask.shape
     padded = np.zeros((height, width + 2), np.int8)
     padded[:, 1:-1] = mask
@@ -383,24 +401,23 @@ def _components(mask: Mask) -> tuple[NDArray[np.intp], int]:
     steps = np.zeros((height, width + 1), np.intp)
     steps[rows, starts] = numbers + 1
     steps[rows, ends] -= numbers + 1
-    return steps.cumsum(axis=1)[:, :-1], len(names)
-
-
-def _boxes(labels: NDArray[np.intp], count: int) -> NDArray[np.intp]:
-    """The box of each part: (count + 1, 4) of left, top, right, bottom; row 0 is empty."""
-    boxes = np.zeros((count + 1, 4), np.intp)
-    ys, xs = np.nonzero(labels)
-    parts = labels[ys, xs]
-    boxes[1:, :2] = max(labels.shape)
-    for side, edge in enumerate((xs, ys)):
-        np.minimum.at(boxes[:, side], parts, edge)
-        np.maximum.at(boxes[:, side + 2], parts, edge + 1)
-    return boxes
+    boxes = np.zeros((len(names) + 1, 4), np.intp)
+    boxes[1:, :2] = max(mask.shape)
+    for side, (lowest, highest) in enumerate(((starts, ends), (rows, rows + 1))):
+        np.minimum.at(boxes[:, side], numbers + 1, lowest)
+        np.maximum.at(boxes[:, side + 2], numbers + 1, highest)
+    return steps.cumsum(axis=1)[:, :-1], boxes
 
 
 def _grown(mask: Mask) -> Mask:
     """`mask` and its neighbours, where the soft edge of the ink lies."""
-    return np.asarray(Image.fromarray(mask).convert("L").filter(ImageFilter.MaxFilter(3)), bool)
+    grown = mask.copy()
+    grown[1:] |= mask[:-1]
+    grown[:-1] |= mask[1:]
+    across: Mask = grown.copy()
+    across[:, 1:] |= grown[:, :-1]
+    across[:, :-1] |= grown[:, 1:]
+    return across
 
 
 def _even_strokes(ink: Grey) -> Image.Image:
