@@ -28,10 +28,10 @@ clean:  ## remove the virtual environment and caches
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
-$(VENV)/.serve: requirements-serve.txt | $(BIN)/python
+$(VENV)/.serve: requirements-serve.txt requirements-common.txt | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements-serve.txt
 	@touch $@
 
-$(VENV)/.all: requirements.txt requirements-serve.txt | $(BIN)/python
+$(VENV)/.all: $(wildcard requirements*.txt) | $(BIN)/python
 	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
 	@touch $@ $(VENV)/.serve

@@ -11,6 +11,7 @@ from flask import Flask
 from app import errors
 from app.api import api
 from app.config import settings
+from app.engines import engine
 from app.health import health
 from app.memory import give_back_large_blocks
 from app.models import Models
@@ -28,7 +29,7 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config or {})
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]))
+    app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
     errors.register(app)
     for blueprint in (api, health, openapi, pages):
         app.register_blueprint(blueprint)

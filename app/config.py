@@ -14,7 +14,9 @@ DEFAULTS: dict[str, int | str] = {
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # where a request names none
     "FACE_MODEL": "emotions",  # that of the page for photos
+    "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
 }
+CHOICES = {"ENGINE": ("auto", "torch", "onnx")}
 
 
 def settings(environment: Mapping[str, str] = os.environ) -> dict[str, int | str]:
@@ -30,4 +32,7 @@ def settings(environment: Mapping[str, str] = os.environ) -> dict[str, int | str
             values[name] = int(given)
         else:
             values[name] = given
+        if given not in CHOICES.get(name, [given]):
+            known = ", ".join(CHOICES[name])
+            raise ValueError(f"GLIMPSE_{name} is {given!r}; it must be one of {known}")
     return values

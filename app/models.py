@@ -8,19 +8,17 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
-import torch
 from flask import current_app
-from numpy.typing import NDArray
 from PIL import Image
 
 import model_store
+from app.engines import Engine, Network
 from app.errors import NotReady, UnknownModel
 from app.faces import NoDetectorError, find
 from app.subjects import fits
 from model_store import Card, StoreError
 
 WARM_UP_CALLS = 3  # the first two calls of a loaded module compile; the third is as fast as any
-BATCH = 64
 
 log = logging.getLogger(__name__)
 
@@ -30,28 +28,18 @@ class Model:
     """A loaded checkpoint and its card."""
 
     card: Card
-    module: torch.jit.ScriptModule
-
-    def predict(self, batch: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Probabilities (N, K) of pictures (N, C, H, W)."""
-        with torch.inference_mode():
-            parts = [self.module(part) for part in torch.from_numpy(batch).split(BATCH)]
-            probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
-        return probabilities
+    network: Network
 
 
 class Models:
     """All models of a store: those that serve, and why the others do not."""
 
-    def __init__(self, root: Path) -> None:
-        # A pool of threads does not live on after a fork, as under a pre-forking server: the
-        # first forward there would wait for ever. One thread needs no pool.
-        torch.set_num_threads(1)
+    def __init__(self, root: Path, load: Engine) -> None:
         self.ready: dict[str, Model] = {}
         self.unavailable: dict[str, str] = {}
         for folder in model_store.folders(root):
             try:
-                self.ready[folder.name] = _load(folder)
+                self.ready[folder.name] = _load(folder, load)
             except StoreError as error:
                 log.warning("model left out: %s", error)
                 self.unavailable[folder.name] = str(error)
@@ -76,18 +64,20 @@ def models() -> Models:
     return cast(Models, current_app.extensions["models"])
 
 
-def _load(folder: Path) -> Model:
-    module, card = model_store.load(folder)
+def _load(folder: Path, load: Engine) -> Model:
+    try:
+        network, card = load(folder)
+    except RuntimeError as error:  # a checkpoint may hold any code
+        raise StoreError(f"{folder.name}: its network cannot be prepared: {error}") from error
     if card.name != folder.name:
         raise StoreError(f"{folder.name}: its card is of the model {card.name}; rename the folder")
     if not fits(card):
         raise StoreError(
             f"{folder.name}: no {card.task} is made into pictures of {card.input['shape']}"
         )
-    model = Model(card, module)
     try:
         for _ in range(WARM_UP_CALLS):
-            answer = model.predict(np.zeros((1, *card.input["shape"]), np.uint8))
+            answer = network(np.zeros((1, *card.input["shape"]), np.uint8))
     except Exception as error:  # a checkpoint may hold any code
         raise StoreError(f"{folder.name}: its network fails ({type(error).__name__})") from error
     if answer.shape != (1, len(card.labels)):
@@ -96,4 +86,4 @@ def _load(folder: Path) -> Model:
         )
     if not np.isclose(answer.sum(), 1, atol=1e-3):
         raise StoreError(f"{folder.name}: its network's answers are no probabilities")
-    return model
+    return Model(card, network)

@@ -59,7 +59,7 @@ def predict(
         raise problems[0]
     served = [result for result in results if "error" not in result]
     pixels = [subject.pixels for parts in found for subject in parts]
-    probabilities = model.predict(np.stack(pixels)).astype(np.float64)
+    probabilities = model.network(np.stack(pixels)).astype(np.float64)
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if not np.isfinite(probabilities).all():
         raise NotReady(f"The model {model.card.name} gives no numbers for this picture.")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from typing import Any
 
 TASKS = ("digit", "face")
@@ -20,8 +20,8 @@ class Card:
     `input` holds ``shape`` ([channels, height, width]), ``dtype`` ("uint8") and ``range``
     ([0, 255]); the module takes a batch of such pictures and gives probabilities of shape
     (N, len(labels)). `metrics` are fractions in 0..1 unless their name says otherwise.
-    `sha256` and `size` (in bytes) describe the checkpoint file and stand only in the card beside
-    it, since a file cannot hold its own hash.
+    `sha256` and `size` (in bytes) describe the checkpoint file, `onnx_sha256` and `onnx_size` its
+    ONNX twin; they stand only in the card beside them, since a file cannot hold its own hash.
     """
 
     name: str
@@ -40,6 +40,8 @@ class Card:
     parameters: int = 0
     sha256: str = ""
     size: int = 0
+    onnx_sha256: str = ""
+    onnx_size: int = 0
 
     def __post_init__(self) -> None:
         kinds = {"str": str, "int": int}
@@ -54,6 +56,10 @@ class Card:
         shape = self.input.get("shape")
         if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int for n in shape)):
             raise CardError("the card's “input” must have a “shape” of [channels, height, width]")
+
+    def bare(self) -> Card:
+        """The card as a file can hold it: without hashes and sizes."""
+        return replace(self, sha256="", size=0, onnx_sha256="", onnx_size=0)
 
     def to_json(self) -> str:
         """The card as indented JSON, ending in a newline."""

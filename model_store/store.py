@@ -57,13 +57,12 @@ def save(module: torch.jit.ScriptModule, card: Card, folder: Path) -> Card:
 
     folder.mkdir(parents=True, exist_ok=True)
     buffer = io.BytesIO()
-    embedded = replace(card, sha256="", size=0)
     with unsaid_deprecation():
-        torch.jit.save(module, buffer, _extra_files={CARD: embedded.to_json()})
+        torch.jit.save(module, buffer, _extra_files={CARD: card.bare().to_json()})
     content = buffer.getvalue()
     card = replace(card, sha256=hashlib.sha256(content).hexdigest(), size=len(content))
-    _replace_file(folder / CHECKPOINT, content)
-    _replace_file(folder / CARD, card.to_json().encode())
+    replace_file(folder / CHECKPOINT, content)
+    replace_file(folder / CARD, card.to_json().encode())
     return card
 
 
@@ -98,7 +97,7 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
         raise StoreError(
             f"{folder.name}: {CHECKPOINT} is no checkpoint of ours: {error}"
         ) from error
-    if embedded != replace(card, sha256="", size=0):
+    if embedded != card.bare():
         raise StoreError(
             f"{folder.name}: the card in {CHECKPOINT} differs from {CARD}; "
             "restore both from one place, or train the model again"
@@ -118,7 +117,8 @@ def unsaid_deprecation() -> Iterator[None]:
         yield
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
+    """Writes a file in one step: it is the old one or the new one, never half."""
     partial = path.with_name(path.name + ".partial")
     with partial.open("wb") as file:
         file.write(content)

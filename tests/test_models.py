@@ -84,8 +84,3 @@ def test_an_answer_that_is_no_number_is_never_sent(tmp_path):
     response = client.post("/api/predict", **picture)
     assert response.status_code == 503
     assert response.mimetype == "application/problem+json"
-
-
-def test_a_model_runs_on_one_thread(app):
-    """A pool of threads would not live on after a pre-forking server's fork."""
-    assert torch.get_num_threads() == 1

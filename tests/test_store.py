@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 
 import pytest
@@ -31,7 +30,7 @@ def folder(tmp_path):
 def test_a_checkpoint_comes_back_with_its_card(folder):
     module, loaded = load(folder)
     assert loaded == read_card(folder)
-    assert dataclasses.replace(loaded, sha256="", size=0) == card()
+    assert loaded.bare() == card()
     assert loaded.size == (folder / "model.pt").stat().st_size
     pictures = torch.randint(0, 256, (3, 1, 28, 28), dtype=torch.uint8)
     assert torch.equal(module(pictures), ByInk()(pictures))

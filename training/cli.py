@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from training.loop import Result
 
 
+PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status: 0, 1 (a target was missed), 2 or 130 (Ctrl-C)."""
     arguments = _parser().parse_args(argv)
@@ -92,6 +95,10 @@ def _parser() -> argparse.ArgumentParser:
     evaluate.add_argument("--split", choices=["test", "validation"], default="test")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.set_defaults(run=_evaluate)
+
+    twin = commands.add_parser("twin", help="write a checkpoint's ONNX twin again")
+    twin.add_argument("checkpoint", type=Path, metavar="CHECKPOINT", help="model.pt or its folder")
+    twin.set_defaults(run=_twin)
 
     listing = commands.add_parser("list", help="list the shipped recipes and the store's models")
     listing.set_defaults(run=_list)
@@ -303,19 +310,37 @@ def _publish(folder: Path, place: Path) -> None:
     """Copies a run's checkpoint and report, but not its state, into the store."""
     place.mkdir(parents=True, exist_ok=True)
     for file in folder.iterdir():
-        if file.suffix in (".pt", ".json", ".png", ".txt", ".log") and file.name != "state.pt":
+        if file.suffix in PUBLISHED and file.name != "state.pt":
             shutil.copyfile(file, place / file.name)
     print(f"Published in {place}")
+
+
+def _twin(arguments: argparse.Namespace) -> int:
+    import torch  # noqa: PLC0415
+
+    from training import export  # noqa: PLC0415
+
+    folder = _folder(arguments.checkpoint)
+    module, card = model_store.load(folder)
+    shape = (64, *card.input["shape"])
+    pictures = torch.randint(0, 256, shape, generator=torch.Generator().manual_seed(0))
+    export.export_twin(module, card, pictures.to(torch.uint8), folder)
+    print(f"Written to {folder / model_store.TWIN}")
+    return 0
+
+
+def _folder(given: Path) -> Path:
+    """The folder of a checkpoint that is named by its file or its folder."""
+    folder = given.parent if given.name == "model.pt" else given
+    if not folder.is_dir():
+        raise TrainingError(f"there is no checkpoint {given}; name a folder that holds model.pt")
+    return folder
 
 
 def _evaluate(arguments: argparse.Namespace) -> int:
     from training import loop, report  # noqa: PLC0415
 
-    given: Path = arguments.checkpoint
-    folder = given.parent if given.name == "model.pt" else given
-    if not folder.is_dir():
-        raise TrainingError(f"there is no checkpoint {given}; name a folder that holds model.pt")
-    module, card = model_store.load(folder)
+    module, card = model_store.load(_folder(arguments.checkpoint))
     data = load(_data_recipe(card), arguments.data)
     part = data.test if arguments.split == "test" else data.validation
     truth, chances = part.labels.numpy(), loop.probabilities(module, part.pictures).numpy()

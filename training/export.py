@@ -1,4 +1,4 @@
-"""From a trained network to a checkpoint: TorchScript, checked against it, with its card."""
+"""From a trained network to a checkpoint: TorchScript and its ONNX twin, checked, with its card."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ from typing import Any
 import numpy
 import torch
 import torchvision
+from torch import Tensor
 
-from model_store import Card, ink, save, unsaid_deprecation
+from model_store import TWIN_INPUT, Card, ink, load_twin, save, save_twin, unsaid_deprecation
 from training.architectures import Classifier
 from training.datasets import Data
 from training.loop import Result
 from training.recipe import Recipe
+
+TWIN_TOLERANCE = 1e-4  # of a probability
 
 PREPROCESSING: dict[str, dict[str, Any]] = {
     "digit": ink.PREPROCESSING,
@@ -29,7 +32,7 @@ def export(
 ) -> Card:
     """Writes the best epoch's network and its card into `folder`; returns the card.
 
-    Raises `AssertionError` where TorchScript does not give the network's own answers.
+    Raises `AssertionError` where TorchScript or ONNX does not give the network's own answers.
     """
     classifier = result.classifier.eval().to(memory_format=torch.contiguous_format)
     pictures = data.validation.pictures[:64]
@@ -64,7 +67,22 @@ def export(
         limits=recipe.limits,
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
     )
-    return save(module, card, folder)
+    return export_twin(module, save(module, card, folder), pictures, folder)
+
+
+def export_twin(module: torch.jit.ScriptModule, card: Card, pictures: Tensor, folder: Path) -> Card:
+    """Writes the ONNX twin of the checkpoint in `folder`; returns the card that names it.
+
+    Raises `AssertionError` where the twin does not give the module's answers to `pictures`.
+    """
+    card = save_twin(module, card, folder)
+    session, _ = load_twin(folder)
+    (answers,) = session.run(None, {TWIN_INPUT: pictures.numpy()})
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            torch.from_numpy(answers), module(pictures), rtol=0, atol=TWIN_TOLERANCE
+        )
+    return card
 
 
 def fingerprint(classifier: Classifier) -> str:

@@ -1,0 +1,71 @@
+"""What runs a network: torch its TorchScript file, or onnxruntime its ONNX twin."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import model_store
+from model_store import Card
+
+BATCH = 64  # pictures that go through a network at once
+
+# Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W).
+Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+Engine = Callable[[Path], tuple[Network, Card]]
+
+
+class NoEngineError(RuntimeError):
+    """Nothing that runs networks is installed; the message says what to install."""
+
+
+def engine(name: str) -> Engine:
+    """The engine `name`: torch, onnx, or auto, which is torch where it is installed.
+
+    An engine loads the checkpoint in a folder and raises `StoreError`. Raises `NoEngineError`.
+    """
+    packages = {"torch": "torch", "onnx": "onnxruntime"}
+    wanted = [name] if name in packages else list(packages)
+    for each in wanted:
+        if find_spec(packages[each]) is not None:
+            return {"torch": _torch, "onnx": _onnx}[each]
+    raise NoEngineError(
+        f"{' or '.join(packages[each] for each in wanted)} must be installed to run the models: "
+        "pip install -r requirements-serve.txt for torch, requirements-light.txt for onnxruntime"
+    )
+
+
+def _torch(folder: Path) -> tuple[Network, Card]:
+    import torch  # noqa: PLC0415
+
+    # A pool of threads does not live on after a fork, as under a pre-forking server: the first
+    # forward there would wait for ever. One thread needs no pool.
+    torch.set_num_threads(1)
+    module, card = model_store.load(folder)
+    with model_store.unsaid_deprecation():
+        module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+
+    def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            parts = [module(part) for part in torch.from_numpy(batch).split(BATCH)]
+            probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
+        return probabilities
+
+    return network, card
+
+
+def _onnx(folder: Path) -> tuple[Network, Card]:
+    session, card = model_store.load_twin(folder)
+
+    def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
+        parts = [
+            session.run(None, {model_store.TWIN_INPUT: batch[start : start + BATCH]})[0]
+            for start in range(0, len(batch), BATCH)
+        ]
+        return np.concatenate(parts)
+
+    return network, card

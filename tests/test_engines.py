@@ -1,0 +1,118 @@
+"""Two engines, one answer: torch runs the TorchScript file, onnxruntime its ONNX twin."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from samples import ByInk, card, script
+
+from app import create_app, engines
+from app.engines import NoEngineError, engine
+from model_store import ROOT, StoreError, folders, load_twin, read_card, save, save_twin
+
+TOLERANCE = 1e-4  # of a score
+
+
+@pytest.fixture
+def folder(tmp_path):
+    module = script(ByInk())
+    save_twin(module, save(module, card(), tmp_path / "digits"), tmp_path / "digits")
+    return tmp_path / "digits"
+
+
+def both(folder, pictures):
+    """The probabilities that the two engines give for the same pictures."""
+    return [engine(name)(folder)[0](pictures) for name in ("torch", "onnx")]
+
+
+def pictures(count, shape):
+    return np.random.default_rng(0).integers(0, 256, (count, *shape), np.uint8)
+
+
+@pytest.mark.parametrize("place", folders(ROOT), ids=lambda place: place.name)
+def test_a_shipped_model_and_its_twin_agree(place):
+    one, other = both(place, pictures(70, read_card(place).input["shape"]))
+    assert np.abs(one - other).max() < TOLERANCE
+    np.testing.assert_allclose(other.sum(axis=1), 1, atol=1e-5)
+
+
+@pytest.mark.skipif("GLIMPSE_MNIST" not in os.environ, reason="GLIMPSE_MNIST names no folder")
+def test_the_digit_model_and_its_twin_agree_on_all_of_mnist_test():
+    file = Path(os.environ["GLIMPSE_MNIST"]) / "t10k-images-idx3-ubyte.gz"
+    content = gzip.decompress(file.read_bytes())
+    tested = np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    one, other = both(ROOT / "digits", tested)
+    assert len(one) == 10_000
+    assert np.abs(one - other).max() < TOLERANCE
+    assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
+
+
+def test_the_twin_answers_over_http_as_the_checkpoint_does(folder, png):
+    answers = []
+    for name in ("torch", "onnx"):
+        client = create_app({"MODEL_STORE": str(folder.parent), "ENGINE": name}).test_client()
+        answer = client.post("/api/predict", data=png, content_type="image/png").get_json()
+        answers.append(answer["results"][0])
+    assert answers[0]["label"] == answers[1]["label"]
+    assert answers[0]["score"] == pytest.approx(answers[1]["score"], abs=TOLERANCE)
+
+
+def test_the_light_engine_does_without_torch():
+    """It is for machines that have no room for torch, so nothing on its way may import it."""
+    code = (
+        "import sys; sys.modules['torch'] = None; import app; "
+        "a = app.create_app({'ENGINE': 'onnx'}); "
+        "print(a.test_client().get('/readyz').status_code)"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert run.stdout == "200\n", run.stderr
+
+
+def damage_twin(folder):
+    content = bytearray((folder / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (folder / "model.onnx").write_bytes(content)
+
+
+def train_again(folder):
+    save(script(ByInk()), card(version="2026.01.02-1111111"), folder)
+
+
+DAMAGE = {
+    "corrupt": (damage_twin, "SHA-256"),
+    "missing": (lambda folder: (folder / "model.onnx").unlink(), "no readable model.onnx"),
+    "of older weights": (train_again, "has no model.onnx"),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGE)
+def test_a_damaged_twin_is_not_loaded(folder, damage):
+    harm, reason = DAMAGE[damage]
+    harm(folder)
+    with pytest.raises(StoreError, match=reason):
+        load_twin(folder)
+
+
+def test_auto_is_torch_where_it_is_installed_and_onnxruntime_elsewhere(folder, monkeypatch):
+    assert engine("auto") is engine("torch")
+    monkeypatch.setattr(engines, "find_spec", lambda name: name == "onnxruntime" or None)
+    assert engine("auto") is engine("onnx")
+
+
+def test_without_an_engine_it_says_what_to_install(monkeypatch):
+    monkeypatch.setattr(engines, "find_spec", lambda name: None)
+    with pytest.raises(NoEngineError, match=r"requirements-light\.txt"):
+        engine("auto")
+
+
+def test_a_model_runs_on_one_thread(folder):
+    """A pool of threads would not live on after a pre-forking server's fork."""
+    engine("torch")(folder)
+    assert torch.get_num_threads() == 1
