@@ -1,11 +1,42 @@
 """gunicorn's defaults for Glimpse; the command line and GUNICORN_CMD_ARGS win over them."""
 
+import json
 import os
+import shutil
 import socket
 import struct
+import tempfile
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
+from gunicorn.glogging import Logger
+
 SILENCE = 10  # seconds after which a client that stops sending is given up
+METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' metrics meet
+
+
+class Log(Logger):  # type: ignore[misc]
+    """gunicorn's log, with each answered request as a line of JSON."""
+
+    def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
+        """Writes the line; `ms` is the time from the request's head to the answer's end."""
+        if not self.access_log_enabled:
+            return
+        headers = {name.lower(): value for name, value in resp.headers}
+        line = {
+            "time": self.now(),
+            "request_id": headers.get("x-request-id"),
+            "client": environ.get("REMOTE_ADDR"),
+            "method": environ.get("REQUEST_METHOD"),
+            "path": environ.get("RAW_URI"),
+            "status": int(str(resp.status).split(None, 1)[0]),
+            "bytes": getattr(resp, "sent", None),
+            "ms": round(request_time.total_seconds() * 1000, 1),
+            "agent": environ.get("HTTP_USER_AGENT"),
+        }
+        self.access_log.info("%s", json.dumps(line))
+
 
 bind = os.environ.get("GLIMPSE_BIND", "127.0.0.1:8000")
 workers = min(os.cpu_count() or 1, 4)
@@ -13,7 +44,16 @@ threads = 8  # a slow client holds a thread, not the worker
 preload_app = True  # models are loaded once, and shared
 timeout = 60
 graceful_timeout = 30
+keepalive = 5
 control_socket_disable = True  # it would lie in the home folder, one for all servers
+logger_class = Log
+accesslog = "-"
+if Path("/dev/shm").is_dir():  # a heartbeat on a slow disk makes a worker look dead
+    worker_tmp_dir = "/dev/shm"
+
+if METRICS not in os.environ:
+    with suppress(OSError):  # without a place to write each worker tells its own metrics alone
+        os.environ[METRICS] = tempfile.mkdtemp(prefix="glimpse-metrics-")
 
 
 def when_ready(server: Any) -> None:
@@ -21,3 +61,17 @@ def when_ready(server: Any) -> None:
     for listener in server.LISTENERS:
         silence = struct.pack("ll", SILENCE, 0)
         listener.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, silence)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    """Takes a worker that has ended out of the gauges of those that live."""
+    from prometheus_client import multiprocess  # noqa: PLC0415  # it reads METRICS when imported
+
+    if METRICS in os.environ:
+        multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server: Any) -> None:
+    """Removes the metrics' folder."""
+    if "glimpse-metrics-" in os.environ.get(METRICS, ""):
+        shutil.rmtree(os.environ[METRICS], ignore_errors=True)

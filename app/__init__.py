@@ -8,11 +8,12 @@ from typing import Any
 
 from flask import Flask
 
-from app import errors
+from app import errors, guard, metrics
 from app.api import api
 from app.config import settings
 from app.engines import engine
 from app.health import health
+from app.inference_protocol import protocol
 from app.memory import give_back_large_blocks
 from app.models import Models
 from app.openapi import openapi
@@ -30,7 +31,8 @@ def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
-    errors.register(app)
-    for blueprint in (api, health, openapi, pages):
+    for part in (errors, metrics, guard):
+        part.register(app)
+    for blueprint in (api, health, openapi, pages, protocol):
         app.register_blueprint(blueprint)
     return app

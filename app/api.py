@@ -13,8 +13,8 @@ from typing import Any
 from urllib.parse import unquote_to_bytes
 
 from flask import Blueprint, Response, current_app, jsonify, request
-from werkzeug.exceptions import BadRequest, HTTPException
 
+from app.body import whole_body
 from app.decode import FORMAT_NAMES
 from app.errors import (
     BadParameter,
@@ -23,8 +23,8 @@ from app.errors import (
     TooLarge,
     UnreadableImage,
     UnsupportedMediaType,
-    body_too_large,
 )
+from app.metrics import count_results
 from app.models import Model, models
 from app.predict import Upload, predict
 
@@ -48,6 +48,7 @@ def predict_route() -> Response:
         seen=_seen(parameters),
         max_pixels=current_app.config["MAX_PIXELS"],
     )
+    count_results(model.card.name, results)
     return jsonify(
         model=model.card.name,
         version=model.card.version,
@@ -76,7 +77,7 @@ def show_model(name: str) -> Response:
 def _request() -> tuple[list[Upload], Mapping[str, Any]]:
     """The pictures of the request, in any of the three forms, and its parameters."""
     query: dict[str, Any] = request.args.to_dict()
-    kind, content = request.mimetype, _body()
+    kind, content = request.mimetype, whole_body()
     if kind == "multipart/form-data":
         files = request.files.getlist("file")
         _check_count(len(files))
@@ -101,20 +102,6 @@ def _request() -> tuple[list[Upload], Mapping[str, Any]]:
             'body, or JSON with an "image".'
         )
     return uploads, {**query, **body}
-
-
-def _body() -> bytes:
-    """The body's bytes, kept for the form's parser; raises `TooLarge` or an HTTP error."""
-    try:
-        content = request.get_data()
-    except HTTPException:
-        raise
-    except Exception as error:  # gunicorn's own, of a body that is not chunked as it says
-        raise BadRequest("The body does not keep to HTTP. Send it again.") from error
-    # Of a chunked body Werkzeug gives the first MAX_BYTES and is silent about the rest.
-    if request.content_length is None and len(content) >= current_app.config["MAX_BYTES"]:
-        raise body_too_large()
-    return content
 
 
 def _check_count(count: int) -> None:

@@ -15,8 +15,13 @@ DEFAULTS: dict[str, int | str] = {
     "DEFAULT_MODEL": "digits",  # where a request names none
     "FACE_MODEL": "emotions",  # that of the page for photos
     "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
+    "API_KEYS": "",  # SHA-256 digests of the keys that predictions ask for
+    "RATE_LIMIT": "",  # predictions of a client's address, such as "60 per minute"
+    "RATE_STORAGE": "memory://",  # where they are counted: here, or redis://host:port
+    "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
+    "PROXY": "none",  # who says a client's address: forwarded and real-ip trust a proxy's header
 }
-CHOICES = {"ENGINE": ("auto", "torch", "onnx")}
+CHOICES = {"ENGINE": ("auto", "torch", "onnx"), "PROXY": ("none", "forwarded", "real-ip")}
 
 
 def settings(environment: Mapping[str, str] = os.environ) -> dict[str, int | str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -16,7 +17,18 @@ BATCH = 64  # pictures that go through a network at once
 
 # Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-Engine = Callable[[Path], tuple[Network, Card]]
+Load = Callable[[Path], tuple[Network, Card]]
+
+
+@dataclass(frozen=True)
+class Engine:
+    """How a checkpoint's folder becomes a network; `platform` is Triton's word for it.
+
+    `load` raises `StoreError`.
+    """
+
+    platform: str
+    load: Load
 
 
 class NoEngineError(RuntimeError):
@@ -26,13 +38,13 @@ class NoEngineError(RuntimeError):
 def engine(name: str) -> Engine:
     """The engine `name`: torch, onnx, or auto, which is torch where it is installed.
 
-    An engine loads the checkpoint in a folder and raises `StoreError`. Raises `NoEngineError`.
+    Raises `NoEngineError` where it is not installed.
     """
     packages = {"torch": "torch", "onnx": "onnxruntime"}
     wanted = [name] if name in packages else list(packages)
     for each in wanted:
         if find_spec(packages[each]) is not None:
-            return {"torch": _torch, "onnx": _onnx}[each]
+            return ENGINES[each]
     raise NoEngineError(
         f"{' or '.join(packages[each] for each in wanted)} must be installed to run the models: "
         "pip install -r requirements-serve.txt for torch, requirements-light.txt for onnxruntime"
@@ -69,3 +81,9 @@ def _onnx(folder: Path) -> tuple[Network, Card]:
         return np.concatenate(parts)
 
     return network, card
+
+
+ENGINES = {
+    "torch": Engine("pytorch_torchscript", _torch),
+    "onnx": Engine("onnxruntime_onnx", _onnx),
+}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -10,6 +11,9 @@ from typing import Any
 from flask import Flask, Response, current_app, json, render_template, request
 from werkzeug.exceptions import HTTPException
 
+from app import metrics
+
+FOR_PROGRAMS = ("/api/", "/v2", "/openapi.json", "/healthz", "/readyz", "/metrics")
 DRAIN_BYTES = 256 * 1024 * 1024
 DRAIN_SECONDS = 20.0
 
@@ -21,14 +25,20 @@ class Problem(Exception):
     slug = "internal"
     title = "Internal error"
 
-    def __init__(self, detail: str) -> None:
+    def __init__(self, detail: str, headers: Mapping[str, str] | None = None) -> None:
         super().__init__(detail)
         self.detail = detail
+        self.headers = headers or {}
+
+    @property
+    def type(self) -> str:
+        """The URI that names this kind of problem."""
+        return f"urn:glimpse:problem:{self.slug}"
 
     def to_dict(self) -> dict[str, Any]:
         """The problem's members, ready for JSON."""
         return {
-            "type": f"urn:glimpse:problem:{self.slug}",
+            "type": self.type,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
@@ -53,6 +63,15 @@ class UnreadableImage(Problem):
     status, slug, title = 400, "unreadable-image", "Unreadable image"
 
 
+class Unauthorised(Problem):
+    """A request without a key, or with a wrong one, where keys are asked for."""
+
+    status, slug, title = 401, "unauthorised", "Unauthorised"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, {"WWW-Authenticate": "Bearer"})
+
+
 class UnknownModel(Problem):
     """A model that the store does not hold."""
 
@@ -75,6 +94,12 @@ class NothingToClassify(Problem):
     """A readable picture with nothing in it that the model classifies."""
 
     status, slug, title = 422, "nothing-to-classify", "Nothing to classify"
+
+
+class TooManyRequests(Problem):
+    """More requests of a client than the server's settings let pass."""
+
+    status, slug, title = 429, "too-many-requests", "Too many requests"
 
 
 class NotReady(Problem):
@@ -102,11 +127,15 @@ def register(app: Flask) -> None:
 
 def answer(problem: Problem) -> Response:
     """The problem as JSON, or as a page where a browser asked for a page."""
+    metrics.PROBLEMS.labels(problem.type).inc()
     if _wants_page():
         text, kind = render_template("error.html", problem=problem), "text/html"
     else:
-        text, kind = json.dumps(problem.to_dict()), "application/problem+json"
-    response = Response(text, problem.status, mimetype=kind)
+        members = problem.to_dict()
+        if request.path.startswith("/v2"):  # the name that the Open Inference Protocol has for it
+            members["error"] = problem.detail
+        text, kind = json.dumps(members), "application/problem+json"
+    response = Response(text, problem.status, problem.headers, mimetype=kind)
     response.call_on_close(partial(_drain, request.environ))
     return response
 
@@ -138,7 +167,7 @@ def _answer_unexpected(error: Exception) -> Response:
 
 
 def _wants_page() -> bool:
-    if request.path.startswith(("/api/", "/openapi.json", "/healthz", "/readyz")):
+    if request.path.startswith(FOR_PROGRAMS):
         return False
     accepted = request.accept_mimetypes
     return accepted.best_match(["application/json", "text/html"]) == "text/html"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
@@ -12,9 +13,10 @@ from flask import current_app
 from PIL import Image
 
 import model_store
-from app.engines import Engine, Network
+from app.engines import Engine, Load, Network
 from app.errors import NotReady, UnknownModel
 from app.faces import NoDetectorError, find
+from app.metrics import LOAD_SECONDS
 from app.subjects import fits
 from model_store import Card, StoreError
 
@@ -34,12 +36,15 @@ class Model:
 class Models:
     """All models of a store: those that serve, and why the others do not."""
 
-    def __init__(self, root: Path, load: Engine) -> None:
+    def __init__(self, root: Path, engine: Engine) -> None:
+        self.platform = engine.platform
         self.ready: dict[str, Model] = {}
         self.unavailable: dict[str, str] = {}
         for folder in model_store.folders(root):
+            started = time.perf_counter()
             try:
-                self.ready[folder.name] = _load(folder, load)
+                self.ready[folder.name] = _load(folder, engine.load)
+                LOAD_SECONDS.labels(folder.name).set(time.perf_counter() - started)
             except StoreError as error:
                 log.warning("model left out: %s", error)
                 self.unavailable[folder.name] = str(error)
@@ -64,7 +69,7 @@ def models() -> Models:
     return cast(Models, current_app.extensions["models"])
 
 
-def _load(folder: Path, load: Engine) -> Model:
+def _load(folder: Path, load: Load) -> Model:
     try:
         network, card = load(folder)
     except RuntimeError as error:  # a checkpoint may hold any code

@@ -29,10 +29,12 @@ PARAMETERS: dict[str, tuple[str, Schema]] = {
 }
 PROBLEMS = {
     400: "No image, an unreadable one, or a bad parameter",
+    401: "No key, or a wrong one, where the server asks for keys",
     404: "Unknown model",
     413: "Too many bytes, pixels or images",
     415: "A content type or picture format that is not taken",
     422: "A readable picture with nothing to classify",
+    429: "Too many requests; Retry-After says how many seconds to wait",
     503: "The model cannot be used now",
 }
 
@@ -164,7 +166,7 @@ def _predict() -> Schema:
         },
         "responses": {
             "200": _response("A result for each picture, in order", "Predictions"),
-            **_problems(400, 404, 413, 415, 422, 503),
+            **_problems(400, 401, 404, 413, 415, 422, 429, 503),
         },
     }
 

@@ -29,7 +29,7 @@ def folder(tmp_path):
 
 def both(folder, pictures):
     """The probabilities that the two engines give for the same pictures."""
-    return [engine(name)(folder)[0](pictures) for name in ("torch", "onnx")]
+    return [engine(name).load(folder)[0](pictures) for name in ("torch", "onnx")]
 
 
 def pictures(count, shape):
@@ -114,5 +114,5 @@ def test_without_an_engine_it_says_what_to_install(monkeypatch):
 
 def test_a_model_runs_on_one_thread(folder):
     """A pool of threads would not live on after a pre-forking server's fork."""
-    engine("torch")(folder)
+    engine("torch").load(folder)
     assert torch.get_num_threads() == 1

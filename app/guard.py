@@ -1,0 +1,141 @@
+"""Who may ask, how often, and what browsers are told: each off until a setting asks for it,
+except the security headers.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import re
+import time
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+from flask import Flask, Response, g, request
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from app.errors import TooManyRequests, Unauthorised
+
+HEADERS = {
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+GUARDED = ("/api/predict", "/v2/models/")  # what makes work: keys and rates are for these
+DIGEST = re.compile(r"[0-9a-f]{64}")
+
+
+def register(app: Flask) -> None:
+    """Has `app` guard its requests as its settings say; raises `ValueError` for one that is off."""
+    _trust_proxy(app, app.config["PROXY"])
+    app.before_request(_name_request)
+    if app.config["API_KEYS"]:
+        app.before_request(_key_check(app.config["API_KEYS"]))
+    if app.config["RATE_LIMIT"]:
+        app.before_request(_rate_check(app.config["RATE_LIMIT"], app.config["RATE_STORAGE"]))
+    if app.config["CORS_ORIGINS"]:
+        from flask_cors import CORS  # noqa: PLC0415
+
+        origins = app.config["CORS_ORIGINS"].replace(",", " ").split()
+        exposed = ["Retry-After", "X-Request-ID"]
+        CORS(app, resources=[r"/api/.*", r"/v2/.*"], origins=origins, expose_headers=exposed)
+    app.after_request(_add_headers)
+
+
+def _trust_proxy(app: Flask, proxy: str) -> None:
+    if proxy == "forwarded":
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
+    elif proxy == "real-ip":
+        inner = app.wsgi_app
+
+        def with_real_ip(environ: dict[str, Any], start_response: Any) -> Any:
+            environ["REMOTE_ADDR"] = environ.get("HTTP_X_REAL_IP", environ.get("REMOTE_ADDR", ""))
+            return inner(environ, start_response)
+
+        app.wsgi_app = with_real_ip  # type: ignore[method-assign]
+
+
+def _name_request() -> None:
+    """A request keeps the id that a proxy gave it, where it is a plain one, or gets one."""
+    given = request.headers.get("X-Request-ID", "")
+    g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
+
+
+def _add_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    if "request_id" in g:
+        response.headers["X-Request-ID"] = g.request_id
+    return response
+
+
+def _is_guarded() -> bool:
+    return request.method == "POST" and request.path.startswith(GUARDED)
+
+
+def _key_check(setting: str) -> Callable[[], None]:
+    """Lets pass who sends a key whose SHA-256 is one of the setting's."""
+    digests = setting.replace(",", " ").lower().split()
+    for digest in digests:
+        if not DIGEST.fullmatch(digest):
+            raise ValueError(
+                "GLIMPSE_API_KEYS must hold SHA-256 digests, 64 hexadecimal digits each; "
+                "python -m app key makes a key and its digest"
+            )
+
+    def check() -> None:
+        if not _is_guarded():
+            return
+        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            key = request.headers.get("X-API-Key", "")
+        given = hashlib.sha256(key.strip().encode()).hexdigest()
+        # All are compared, each in constant time, so that time tells nothing of a key.
+        if not sum(hmac.compare_digest(given, digest) for digest in digests):
+            raise Unauthorised(
+                "This server asks for a key. Send it as “Authorization: Bearer <key>”; whoever "
+                "runs the server gives you one."
+            )
+
+    return check
+
+
+def _rate_check(rate: str, storage: str) -> Callable[[], None]:
+    """Lets each client's address make so many requests and no more."""
+    from limits import parse  # noqa: PLC0415
+    from limits.errors import ConfigurationError  # noqa: PLC0415
+    from limits.storage import storage_from_string  # noqa: PLC0415
+    from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415
+
+    try:
+        limit = parse(rate)
+    except ValueError as error:
+        raise ValueError(
+            f"GLIMPSE_RATE_LIMIT is {rate!r}; it must be such as “60 per minute”"
+        ) from error
+    try:
+        limiter = MovingWindowRateLimiter(storage_from_string(storage))
+    except (ConfigurationError, ImportError, ValueError) as error:
+        raise ValueError(
+            f"GLIMPSE_RATE_STORAGE is {storage!r}; it must be memory://, or redis://host:port "
+            f"with the package redis installed ({error})"
+        ) from error
+
+    def check() -> None:
+        client = request.remote_addr or "unknown"
+        if not _is_guarded() or limiter.hit(limit, client):
+            return
+        wait = max(1, round(limiter.get_window_stats(limit, client).reset_time - time.time()))
+        raise TooManyRequests(
+            f"Too many requests from {client}; {limit} are served. Wait {wait} s, then send it "
+            "again.",
+            headers={"Retry-After": str(wait)},
+        )
+
+    return check

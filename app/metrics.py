@@ -1,0 +1,79 @@
+"""`GET /metrics`: what Prometheus gathers, of all workers where PROMETHEUS_MULTIPROC_DIR is set."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from typing import Any
+
+from flask import Blueprint, Flask, Response, g, request
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    REGISTRY,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+    multiprocess,
+)
+
+metrics = Blueprint("metrics", __name__)
+
+METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+
+REQUESTS = Counter("glimpse_requests", "Requests answered", ["method", "route", "status"])
+SECONDS = Histogram(
+    "glimpse_request_seconds", "Seconds from request to answer", ["route"], buckets=BUCKETS
+)
+PREDICTIONS = Counter("glimpse_predictions", "Digits and faces classified", ["model", "label"])
+PROBLEMS = Counter("glimpse_problems", "Problems told, those of single pictures too", ["type"])
+LOAD_SECONDS = Gauge(
+    "glimpse_model_load_seconds",
+    "Seconds that loading and warming a model took",
+    ["model"],
+    multiprocess_mode="max",
+)
+
+
+def register(app: Flask) -> None:
+    """Has `app` count its requests."""
+    app.before_request(_start)
+    app.after_request(_count)
+    app.register_blueprint(metrics)
+
+
+@metrics.get("/metrics")
+def show() -> Response:
+    """The metrics in Prometheus' text format."""
+    registry = REGISTRY
+    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+        registry = CollectorRegistry()
+        multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
+    return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
+
+
+def count_results(model: str, results: Iterable[dict[str, Any]]) -> None:
+    """Counts what a request's pictures were classified as, and the problems of single ones."""
+    for result in results:
+        if "error" in result:
+            PROBLEMS.labels(result["error"]["type"]).inc()
+            continue
+        for subject in result.get("faces", [result]):
+            PREDICTIONS.labels(model, subject["label"]).inc()
+
+
+def _start() -> None:
+    g.started = time.perf_counter()
+
+
+def _count(response: Response) -> Response:
+    # Routes, not paths, which anyone can make up.
+    route = request.url_rule.rule if request.url_rule else "none"
+    method = request.method if request.method in METHODS else "other"
+    REQUESTS.labels(method, route, response.status_code).inc()
+    if "started" in g:
+        SECONDS.labels(route).observe(time.perf_counter() - g.started)
+    return response
