@@ -47,6 +47,7 @@ def predict_route() -> Response:
         whole=_whole(parameters),
         seen=_seen(parameters),
         max_pixels=current_app.config["MAX_PIXELS"],
+        max_seconds=current_app.config["MAX_SECONDS"],
     )
     count_results(model.card.name, results)
     return jsonify(

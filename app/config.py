@@ -11,6 +11,7 @@ DEFAULTS: dict[str, int | str] = {
     "MAX_BYTES": 16 * 1024 * 1024,  # of a request's body
     "MAX_PIXELS": 50_000_000,  # of a picture, width × height
     "MAX_IMAGES": 100,  # of a request
+    "MAX_SECONDS": 20,  # of work on a request's pictures
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # where a request names none
     "FACE_MODEL": "emotions",  # that of the page for photos

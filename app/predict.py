@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +14,14 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.decode import decode
-from app.errors import NotReady, Problem
+from app.errors import NotReady, Problem, TooLarge
 from app.models import Model
 from app.subjects import Subject, subjects
+
+MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
+
+# Width and height of a picture and what in it is to be classified.
+_Shown = tuple[int, int, Sequence[Subject]]
 
 
 @dataclass(frozen=True)
@@ -34,20 +40,31 @@ def predict(
     whole: bool,
     seen: bool,
     max_pixels: int,
+    max_seconds: int,
 ) -> list[dict[str, Any]]:
     """A result for each upload, in order, all that they show classified in one batch.
 
     `whole` is whether a picture for a face model is one face's crop; `seen` adds what the
     network saw.
-    Of several uploads one that fails has its problem in its result's place. Raises the (first)
+    Of several uploads one that fails has its problem in its result's place, and so do those that
+    are left when `max_seconds` of work are done or `MOST_SUBJECTS` are found. Raises the (first)
     `Problem` where none can be classified.
     """
     results: list[dict[str, Any]] = []
     found: list[Sequence[Subject]] = []
     problems: list[Problem] = []
+    # This thread's own time: that others keep the cores busy is no fault of the request.
+    end = time.thread_time() + max_seconds
     for upload in uploads:
         result: dict[str, Any] = {"filename": upload.filename}
-        shown = _shown(upload, model, whole=whole, max_pixels=max_pixels)
+        shown: _Shown | Problem
+        if time.thread_time() > end or sum(map(len, found)) > MOST_SUBJECTS:
+            shown = TooLarge(
+                "The pictures before this one were all the work that a request may make. Send it "
+                "in another request."
+            )
+        else:
+            shown = _shown(upload, model, whole=whole, max_pixels=max_pixels)
         if isinstance(shown, Problem):
             problems.append(shown)
             result["error"] = shown.to_dict()
@@ -82,9 +99,7 @@ def _answer(
     return {**answer, "seen": data_url(subject.pixels)} if seen else answer
 
 
-def _shown(
-    upload: Upload, model: Model, *, whole: bool, max_pixels: int
-) -> tuple[int, int, Sequence[Subject]] | Problem:
+def _shown(upload: Upload, model: Model, *, whole: bool, max_pixels: int) -> _Shown | Problem:
     """Width and height of the picture and what in it is to be classified, or its problem.
 
     The problem is a new one: that which was raised holds, through its traceback, the picture.

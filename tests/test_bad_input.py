@@ -16,7 +16,7 @@ import pytest
 from PIL import Image
 from samples import encode, seven
 
-from app import predict
+from app import create_app, predict
 
 BOUNDARY = "multipart/form-data; boundary=x"
 
@@ -331,3 +331,16 @@ def test_an_unexpected_error_is_a_problem_without_its_traceback(app, monkeypatch
     assert response.status_code == 500
     assert "secret" not in response.text
     assert response.get_json()["title"] == "Internal error"
+
+
+def test_pictures_past_the_work_that_a_request_may_make_are_refused(store, png, monkeypatch):
+    client = create_app({"MODEL_STORE": str(store), "MAX_SECONDS": 1}).test_client()
+    clock = iter(range(100))
+    monkeypatch.setattr("app.predict.time.thread_time", lambda: next(clock) * 0.4)
+    response = client.post(
+        "/api/predict", data={"file": [(io.BytesIO(png), "a") for _ in range(5)]}
+    )
+    results = response.get_json()["results"]
+    assert response.status_code == 200
+    assert ["error" in result for result in results] == [False, False, True, True, True]
+    assert results[-1]["error"]["status"] == 413
