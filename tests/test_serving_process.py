@@ -30,14 +30,24 @@ def free_port():
 
 
 @pytest.fixture(scope="module")
-def server(store):
+def log(tmp_path_factory):
+    """What the server writes to its standard output."""
+    return tmp_path_factory.mktemp("server") / "log"
+
+
+@pytest.fixture(scope="module")
+def server(store, log):
     """gunicorn over the small store; gives its port and process id."""
     port = free_port()
     environment = {**os.environ, "GLIMPSE_MODEL_STORE": str(store)}
     environment["GLIMPSE_BIND"] = f"127.0.0.1:{port}"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "gunicorn", "wsgi:app"], cwd=TOP, env=environment
-    )
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "gunicorn", "-w", "2", "wsgi:app"],
+            cwd=TOP,
+            env=environment,
+            stdout=output,
+        )
     deadline = time.monotonic() + 60
     while ask(port, "GET", "/readyz")[0] != 200:
         assert process.poll() is None, "gunicorn has ended"
@@ -78,6 +88,37 @@ def test_answers_under_preload(server, png):
         status, answer = ask(port, "POST", "/api/predict", png, {"Content-Type": "image/png"})
         assert status == 200
         assert json.loads(answer)["results"][0]["label"]
+
+
+def test_each_answer_is_a_line_of_json_in_the_log(server, log):
+    port, _ = server
+    ask(port, "GET", "/none?%22\\", headers={"X-Request-ID": "find-me", "User-Agent": 'a"\\'})
+    deadline = time.monotonic() + 10
+    while b"find-me" not in log.read_bytes():
+        assert time.monotonic() < deadline, "no line in the log"
+        time.sleep(0.05)
+    (line,) = [line for line in log.read_text().splitlines() if "find-me" in line]
+    told = json.loads(line)
+    assert (told["method"], told["path"], told["status"]) == ("GET", "/none?%22\\", 404)
+    assert told["request_id"] == "find-me"
+    assert told["agent"] == 'a"\\'
+    assert told["ms"] >= 0
+
+
+def test_metrics_are_of_all_workers(server, png):
+    port, process = server
+    assert len(workers(process)) > 1
+
+    def predictions():
+        lines = ask(port, "GET", "/metrics")[1].decode().splitlines()
+        told = [line for line in lines if line.startswith("glimpse_predictions_total")]
+        return sum(float(line.split()[-1]) for line in told)
+
+    before = predictions()
+    with ThreadPoolExecutor(8) as pool:
+        image = {"Content-Type": "image/png"}
+        list(pool.map(lambda _: ask(port, "POST", "/api/predict", png, image), range(24)))
+    assert {predictions() for _ in range(8)} == {before + 24}
 
 
 def test_memory_of_large_pictures_comes_back(server):
