@@ -61,7 +61,7 @@ def count_results(model: str, results: Iterable[dict[str, Any]]) -> None:
         if "error" in result:
             PROBLEMS.labels(result["error"]["type"]).inc()
             continue
-        for subject in result.get("faces", [result]):
+        for subject in result.get("faces", result.get("subjects", ())):
             PREDICTIONS.labels(model, subject["label"]).inc()
 
 

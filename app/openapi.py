@@ -60,7 +60,7 @@ SCHEMAS: dict[str, Schema] = {
     ),
     "Prediction": _object(["label", "score"], label=TEXT, score=SCORE),
     "Box": _object(["x", "y", "width", "height"], x=COUNT, y=COUNT, width=COUNT, height=COUNT),
-    "Face": _object(
+    "Subject": _object(
         ["box", "label", "score", "predictions"],
         box=_reference("Box"),
         label=TEXT,
@@ -77,8 +77,14 @@ SCHEMAS: dict[str, Schema] = {
         score=SCORE,
         predictions=_list(_reference("Prediction")),
         seen={"type": "string", "description": "PNG data URL; with seen=true only"},
+        subjects={
+            **_list(_reference("Subject")),
+            "description": "Digit models only: the digit, or the digits of a number from left to "
+            "right. The label of a number's result is the whole number, its score the product of "
+            "the digits' scores, its predictions the ten likeliest numbers.",
+        },
         faces={
-            **_list(_reference("Face")),
+            **_list(_reference("Subject")),
             "description": "Face models only: every face, largest first; the result's own label "
             "is the first one's. Boxes are in pixels of the upright picture.",
         },

@@ -16,6 +16,7 @@ from PIL import Image
 from app.decode import decode
 from app.errors import NotReady, Problem, TooLarge
 from app.models import Model
+from app.number import is_number, readings
 from app.subjects import Subject, subjects
 
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
@@ -80,13 +81,40 @@ def predict(
     probabilities /= probabilities.sum(axis=1, keepdims=True)
     if not np.isfinite(probabilities).all():
         raise NotReady(f"The model {model.card.name} gives no numbers for this picture.")
-    scores = iter(probabilities)
+    start = 0
     for result, parts in zip(served, found, strict=True):
-        answers = [_answer(model, part, next(scores), top_k=top_k, seen=seen) for part in parts]
-        result |= {name: value for name, value in answers[0].items() if name != "box"}
-        if model.card.task == "face":
-            result["faces"] = answers
+        scores = probabilities[start : start + len(parts)]
+        start += len(parts)
+        if model.card.task == "digit":
+            result.update(_digits(model, parts, scores, top_k=top_k, seen=seen))
+            continue
+        faces = [
+            _answer(model, *pair, top_k=top_k, seen=seen)
+            for pair in zip(parts, scores, strict=True)
+        ]
+        result |= {name: value for name, value in faces[0].items() if name != "box"}
+        result["faces"] = faces
     return results
+
+
+def _digits(
+    model: Model, parts: Sequence[Subject], scores: NDArray[np.float64], *, top_k: int, seen: bool
+) -> dict[str, Any]:
+    """What the model says of a picture of a digit or a number: of the whole, and of each digit."""
+    whole, digits = parts[0], parts[1:]
+    several = is_number((whole.box["width"], whole.box["height"]), scores[0], list(scores[1:]))
+    chosen = zip(digits, scores[1:], strict=True) if several else [(whole, scores[0])]
+    subjects = [_answer(model, *pair, top_k=top_k, seen=seen) for pair in chosen]
+    answer = {name: value for name, value in subjects[0].items() if name != "box"}
+    if several:
+        ranked = [
+            {"label": label, "score": round(score, 9)}
+            for label, score in readings(model.card.labels, list(scores[1:]))
+        ]
+        answer = {**ranked[0], "predictions": ranked[:top_k]}
+        if seen:
+            answer["seen"] = data_url(whole.pixels)
+    return {**answer, "subjects": subjects}
 
 
 def _answer(
@@ -94,8 +122,7 @@ def _answer(
 ) -> dict[str, Any]:
     """What the model says of one subject."""
     ranked = rank(model.card.labels, scores)
-    answer: dict[str, Any] = {} if subject.box is None else {"box": subject.box}
-    answer |= {**ranked[0], "predictions": ranked[:top_k]}
+    answer = {"box": subject.box, **ranked[0], "predictions": ranked[:top_k]}
     return {**answer, "seen": data_url(subject.pixels)} if seen else answer
 
 

@@ -24,12 +24,11 @@ DIGIT_SHAPE = [1, ink.SIZE, ink.SIZE]
 class Subject:
     """Something to classify, as the network takes it, uint8 (C, H, W), and where it was found.
 
-    `box` is x, y, width and height in pixels of the upright picture as it was sent; none for a
-    digit.
+    `box` is x, y, width and height in pixels of the upright picture as it was sent.
     """
 
     pixels: NDArray[np.uint8]
-    box: dict[str, int] | None = None
+    box: dict[str, int]
 
 
 def fits(card: Card) -> bool:
@@ -41,15 +40,20 @@ def fits(card: Card) -> bool:
 
 
 def subjects(picture: Picture, card: Card, *, whole: bool) -> Sequence[Subject]:
-    """What `picture` holds for the model of `card`, one or more; faces are largest first.
+    """What `picture` holds for the model of `card`, one or more.
 
-    `whole` takes the picture as one face's crop. Raises `NothingToClassify`, or `NotReady` where
-    faces cannot be found on this machine.
+    Faces are largest first; `whole` takes the picture as one face's crop. Of digits the first is
+    all the ink as one; others are the digits, from left to right, of what may be a number. Raises
+    `NothingToClassify`, or `NotReady` where faces cannot be found on this machine.
     """
     if card.task == "face":
         return _faces(picture, card.input["shape"], whole=whole)
     try:
-        return [Subject(ink.normalise(picture.image)[np.newaxis])]
+        scale = picture.width / picture.image.width
+        return [
+            Subject(digit.pixels[np.newaxis], _box(*digit.box, scale=scale, picture=picture))
+            for digit in ink.read(picture.image)
+        ]
     except ink.BlankError as error:
         raise NothingToClassify(
             "The picture is blank: no ink was found. Draw a digit, or send a picture in which "
@@ -77,17 +81,24 @@ def _faces(picture: Picture, shape: Sequence[int], *, whole: bool) -> list[Subje
         )
     scale = picture.width / photo.width
     return [
-        Subject(faces.cut(photo, face, size, channels), _box(face, scale, picture))
+        Subject(faces.cut(photo, face, size, channels), _face_box(face, scale, picture))
         for face in found
     ]
 
 
-def _box(face: Face, scale: float, picture: Picture) -> dict[str, int]:
-    """The face's box in whole pixels within the picture as it was sent."""
-    left, top = max(0, round(face.x * scale)), max(0, round(face.y * scale))
-    right = min(picture.width, round((face.x + face.width) * scale))
-    bottom = min(picture.height, round((face.y + face.height) * scale))
-    return {"x": left, "y": top, "width": max(1, right - left), "height": max(1, bottom - top)}
+def _face_box(face: Face, scale: float, picture: Picture) -> dict[str, int]:
+    right, bottom = face.x + face.width, face.y + face.height
+    return _box(face.x, face.y, right, bottom, scale=scale, picture=picture)
+
+
+def _box(
+    left: float, top: float, right: float, bottom: float, *, scale: float, picture: Picture
+) -> dict[str, int]:
+    """A box of the decoded picture in whole pixels within the picture as it was sent."""
+    x, y = max(0, round(left * scale)), max(0, round(top * scale))
+    width = min(picture.width, round(right * scale)) - x
+    height = min(picture.height, round(bottom * scale)) - y
+    return {"x": x, "y": y, "width": max(1, width), "height": max(1, height)}
 
 
 def _opaque(image: Image.Image) -> Image.Image:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -20,6 +21,7 @@ WORKING = 192  # the longer side at which ink is looked for, pixels
 FINE = 4  # strokes are evened out at this many times the final resolution
 PEAK = 20  # pixels whose mean is the ink's strength at its strongest
 SMALL = 48  # a longer side below which strokes are as fine as grain, pixels
+MOST_DIGITS = 16  # of a number
 MOST_LINES = 12  # ruled lines looked for in each direction
 FAINTEST = 10.0  # grey levels (of 255) by which ink must differ from its ground
 
@@ -34,18 +36,33 @@ class BlankError(ValueError):
     """A picture without ink."""
 
 
+@dataclass(frozen=True)
+class Digit:
+    """White ink on black, uint8 (28, 28), and its box in the picture: left, top, right, bottom."""
+
+    pixels: NDArray[np.uint8]
+    box: Box
+
+
 def normalise(image: Image.Image) -> NDArray[np.uint8]:
-    """The digit in `image` as white ink on black, uint8 of shape (28, 28).
+    """The digit in `image`, all its ink taken as one: uint8 (28, 28). Raises `BlankError`."""
+    return read(image)[0].pixels
+
+
+def read(image: Image.Image) -> list[Digit]:
+    """What `image` holds: all its ink as one digit, and then, where it may be a number, its digits
+    from left to right.
 
     `image` is upright, of mode L, RGB or RGBA and any size; its ink may be darker or lighter
-    than the ground, the ground uneven or transparent. The digit is scaled to fit 20×20 pixels
+    than the ground, the ground uneven or transparent. A digit is scaled to fit 20×20 pixels
     and its centre of mass put in the middle, as LeCun et al. (1998) made MNIST, and strokes
     that are thinner or thicker than MNIST's are evened out. Raises `BlankError` where no ink
     is found.
     """
     grey = _grey(image)
-    ink, box = _find(_working_size(grey))
+    ink, box = _find(_working_size(grey, WORKING))
     factor = max(grey.size) / max(ink.shape)
+    near = (0, 0, *grey.size)
     if factor > 1:
         # Look again, closer, at a square round the digit.
         left, top, right, bottom = (edge * factor for edge in box)
@@ -57,9 +74,58 @@ def normalise(image: Image.Image) -> NDArray[np.uint8]:
             min(round(x + reach), grey.width),
             min(round(y + reach), grey.height),
         )
-        ink, box = _find(_working_size(grey.crop(near)))
+        ink, box = _find(_working_size(grey.crop(near), WORKING))
+    whole = _digit_of(ink, box, near)
+    parts = side_by_side(ink)
+    if len(parts) < 2:
+        return [whole]
+    # Each digit as large as a digit alone would be.
+    with contextlib.suppress(BlankError):
+        finer, _ = _find(_working_size(grey.crop(near), WORKING * min(len(parts), 4)))
+        again = side_by_side(finer)
+        if len(again) == len(parts):
+            ink, parts = finer, again
+    return [whole, *(_digit_of(ink * _grown(part), _box(part), near) for part in parts)]
+
+
+def _digit_of(ink: Grey, box: Box, near: Box) -> Digit:
+    """The digit whose ink lies in `box` of `ink`, which is the picture's part `near`."""
     left, top, right, bottom = box
-    return _centre(_even_strokes(ink[top:bottom, left:right]))
+    factor = (near[2] - near[0]) / ink.shape[1]
+    place = (
+        round(near[0] + left * factor),
+        round(near[1] + top * factor),
+        round(near[0] + right * factor),
+        round(near[1] + bottom * factor),
+    )
+    return Digit(_centre(_even_strokes(ink[top:bottom, left:right])), place)
+
+
+def side_by_side(ink: Grey) -> list[Mask]:
+    """Where the digits of a number are, from left to right; fewer than two where it is none.
+
+    Each part of the ink that is half as high as the highest or more is a digit; the others, such
+    as a 5's bar, go with the one that they lie above, below or nearest to.
+    """
+    labels, boxes = _components(ink > 0.2)
+    areas = np.bincount(labels.ravel(), minlength=len(boxes))[1:]
+    boxes = boxes[1:]
+    heights, middles = boxes[:, 3] - boxes[:, 1], (boxes[:, 0] + boxes[:, 2]) / 2
+    tall = np.flatnonzero((heights >= 0.5 * heights.max()) & (areas >= 0.05 * areas.max()))
+    if not 2 <= len(tall) <= MOST_DIGITS:
+        return []
+    shared = boxes[tall, 3].min() - boxes[tall, 1].max()
+    if shared < 0.3 * heights[tall].min():  # not in a row
+        return []
+    tall = tall[np.argsort(middles[tall], kind="stable")]
+    apart = np.maximum(
+        np.maximum(boxes[tall, 0] - boxes[:, [2]], boxes[:, [0]] - boxes[tall, 2]),
+        0.01 * np.abs(middles[:, np.newaxis] - middles[tall]),
+    )
+    owner = apart.argmin(axis=1)
+    owner[tall] = np.arange(len(tall))
+    owners = np.concatenate([[-1], owner])[labels]
+    return [np.asarray(owners == number, bool) for number in range(len(tall))]
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -90,8 +156,8 @@ def _on_contrasting_ground(image: Image.Image) -> Image.Image:
     return Image.alpha_composite(ground, image).convert("RGB")
 
 
-def _working_size(grey: Image.Image) -> Image.Image:
-    factor = WORKING / max(grey.size)
+def _working_size(grey: Image.Image, longest: int) -> Image.Image:
+    factor = longest / max(grey.size)
     if factor >= 1:
         return grey
     size = (max(1, round(grey.width * factor)), max(1, round(grey.height * factor)))
