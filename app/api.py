@@ -26,7 +26,7 @@ from app.errors import (
 )
 from app.metrics import count_results
 from app.models import Model, models
-from app.predict import Upload, predict
+from app.predict import Shows, Upload, predict
 
 api = Blueprint("api", __name__, url_prefix="/api")
 
@@ -45,7 +45,7 @@ def predict_route() -> Response:
         uploads,
         top_k=_top_k(parameters, model),
         whole=_whole(parameters),
-        seen=_seen(parameters),
+        shows=Shows(_flag(parameters, "seen"), _flag(parameters, "explain")),
         max_pixels=current_app.config["MAX_PIXELS"],
         max_seconds=current_app.config["MAX_SECONDS"],
     )
@@ -189,10 +189,10 @@ def _whole(parameters: Mapping[str, Any]) -> bool:
     return bool(faces == "whole")
 
 
-def _seen(parameters: Mapping[str, Any]) -> bool:
-    seen = parameters.get("seen", False)
-    if isinstance(seen, bool):
-        return seen
-    if not isinstance(seen, str) or seen.lower() not in TRUTH:
-        raise BadParameter("“seen” must be true or false.")
-    return TRUTH[seen.lower()]
+def _flag(parameters: Mapping[str, Any], name: str) -> bool:
+    given = parameters.get(name, False)
+    if isinstance(given, bool):
+        return given
+    if not isinstance(given, str) or given.lower() not in TRUTH:
+        raise BadParameter(f"“{name}” must be true or false.")
+    return TRUTH[given.lower()]

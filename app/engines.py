@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import model_store
+from app.explain import covering, layer_cam
 from model_store import Card
 
 BATCH = 64  # pictures that go through a network at once
 
 # Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-Load = Callable[[Path], tuple[Network, Card]]
+# Heat, float32 (H, W) in 0..1, of what in a picture, uint8 (C, H, W), speaks for a label.
+Explainer = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
+Load = Callable[[Path], tuple[Network, Explainer, Card]]
 
 
 @dataclass(frozen=True)
@@ -51,7 +55,7 @@ def engine(name: str) -> Engine:
     )
 
 
-def _torch(folder: Path) -> tuple[Network, Card]:
+def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
     import torch  # noqa: PLC0415
 
     # A pool of threads does not live on after a fork, as under a pre-forking server: the first
@@ -59,18 +63,24 @@ def _torch(folder: Path) -> tuple[Network, Card]:
     torch.set_num_threads(1)
     module, card = model_store.load(folder)
     with model_store.unsaid_deprecation():
-        module = torch.jit.optimize_for_inference(torch.jit.freeze(module))
+        fast = torch.jit.optimize_for_inference(torch.jit.freeze(module))
 
     def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         with torch.inference_mode():
-            parts = [module(part) for part in torch.from_numpy(batch).split(BATCH)]
+            parts = [fast(part) for part in torch.from_numpy(batch).split(BATCH)]
             probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
         return probabilities
 
-    return network, card
+    def explainer(pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
+        try:
+            return layer_cam(module, pixels, label)
+        except (AttributeError, RuntimeError):  # a module that was not made by training/
+            return covering(network, pixels, label)
+
+    return network, explainer, card
 
 
-def _onnx(folder: Path) -> tuple[Network, Card]:
+def _onnx(folder: Path) -> tuple[Network, Explainer, Card]:
     session, card = model_store.load_twin(folder)
 
     def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -80,7 +90,7 @@ def _onnx(folder: Path) -> tuple[Network, Card]:
         ]
         return np.concatenate(parts)
 
-    return network, card
+    return network, partial(covering, network), card
 
 
 ENGINES = {

@@ -13,7 +13,7 @@ from flask import current_app
 from PIL import Image
 
 import model_store
-from app.engines import Engine, Load, Network
+from app.engines import Engine, Explainer, Load, Network
 from app.errors import NotReady, UnknownModel
 from app.faces import NoDetectorError, find
 from app.metrics import LOAD_SECONDS
@@ -31,6 +31,7 @@ class Model:
 
     card: Card
     network: Network
+    explainer: Explainer
 
 
 class Models:
@@ -71,7 +72,7 @@ def models() -> Models:
 
 def _load(folder: Path, load: Load) -> Model:
     try:
-        network, card = load(folder)
+        network, explainer, card = load(folder)
     except RuntimeError as error:  # a checkpoint may hold any code
         raise StoreError(f"{folder.name}: its network cannot be prepared: {error}") from error
     if card.name != folder.name:
@@ -91,4 +92,4 @@ def _load(folder: Path, load: Load) -> Model:
         )
     if not np.isclose(answer.sum(), 1, atol=1e-3):
         raise StoreError(f"{folder.name}: its network's answers are no probabilities")
-    return Model(card, network)
+    return Model(card, network, explainer)

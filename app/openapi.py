@@ -22,6 +22,10 @@ PARAMETERS: dict[str, tuple[str, Schema]] = {
         "Face models only: find the faces, or take the whole picture as one face crop.",
         {"type": "string", "enum": ["detect", "whole"], "default": "detect"},
     ),
+    "explain": (
+        "Whether to give, as a PNG data URL, what in the picture speaks for the label.",
+        {"type": "boolean", "default": False},
+    ),
     "seen": (
         "Whether to give, as a PNG data URL, what the network saw.",
         {"type": "boolean", "default": False},
@@ -67,6 +71,7 @@ SCHEMAS: dict[str, Schema] = {
         score=SCORE,
         predictions=_list(_reference("Prediction")),
         seen={"type": "string", "description": "PNG data URL; with seen=true only"},
+        explanation={"type": "string", "description": "PNG data URL; with explain=true only"},
     ),
     "Result": _object(
         ["filename", "width", "height", "label", "score", "predictions"],
@@ -77,6 +82,7 @@ SCHEMAS: dict[str, Schema] = {
         score=SCORE,
         predictions=_list(_reference("Prediction")),
         seen={"type": "string", "description": "PNG data URL; with seen=true only"},
+        explanation={"type": "string", "description": "PNG data URL; with explain=true only"},
         subjects={
             **_list(_reference("Subject")),
             "description": "Digit models only: the digit, or the digits of a number from left to "

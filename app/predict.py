@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from PIL import Image
 
 from app.decode import decode
 from app.errors import NotReady, Problem, TooLarge
+from app.explain import drawn
 from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
@@ -23,6 +25,15 @@ MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
 # Width and height of a picture and what in it is to be classified.
 _Shown = tuple[int, int, Sequence[Subject]]
+
+
+@dataclass(frozen=True)
+class Shows:
+    """Which pictures an answer has beside its labels; explanations `until` the thread's time."""
+
+    seen: bool = False
+    explanation: bool = False
+    until: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -39,14 +50,14 @@ def predict(
     *,
     top_k: int,
     whole: bool,
-    seen: bool,
+    shows: Shows,
     max_pixels: int,
     max_seconds: int,
 ) -> list[dict[str, Any]]:
     """A result for each upload, in order, all that they show classified in one batch.
 
-    `whole` is whether a picture for a face model is one face's crop; `seen` adds what the
-    network saw.
+    `whole` is whether a picture for a face model is one face's crop; `shows` adds pictures of what
+    the network saw and why it answers so.
     Of several uploads one that fails has its problem in its result's place, and so do those that
     are left when `max_seconds` of work are done or `MOST_SUBJECTS` are found. Raises the (first)
     `Problem` where none can be classified.
@@ -56,6 +67,7 @@ def predict(
     problems: list[Problem] = []
     # This thread's own time: that others keep the cores busy is no fault of the request.
     end = time.thread_time() + max_seconds
+    shows = replace(shows, until=end)
     for upload in uploads:
         result: dict[str, Any] = {"filename": upload.filename}
         shown: _Shown | Problem
@@ -86,10 +98,10 @@ def predict(
         scores = probabilities[start : start + len(parts)]
         start += len(parts)
         if model.card.task == "digit":
-            result.update(_digits(model, parts, scores, top_k=top_k, seen=seen))
+            result.update(_digits(model, parts, scores, top_k=top_k, shows=shows))
             continue
         faces = [
-            _answer(model, *pair, top_k=top_k, seen=seen)
+            _answer(model, *pair, top_k=top_k, shows=shows)
             for pair in zip(parts, scores, strict=True)
         ]
         result |= {name: value for name, value in faces[0].items() if name != "box"}
@@ -98,13 +110,13 @@ def predict(
 
 
 def _digits(
-    model: Model, parts: Sequence[Subject], scores: NDArray[np.float64], *, top_k: int, seen: bool
+    model: Model, parts: Sequence[Subject], scores: NDArray[np.float64], *, top_k: int, shows: Shows
 ) -> dict[str, Any]:
     """What the model says of a picture of a digit or a number: of the whole, and of each digit."""
     whole, digits = parts[0], parts[1:]
     several = is_number((whole.box["width"], whole.box["height"]), scores[0], list(scores[1:]))
     chosen = zip(digits, scores[1:], strict=True) if several else [(whole, scores[0])]
-    subjects = [_answer(model, *pair, top_k=top_k, seen=seen) for pair in chosen]
+    subjects = [_answer(model, *pair, top_k=top_k, shows=shows) for pair in chosen]
     answer = {name: value for name, value in subjects[0].items() if name != "box"}
     if several:
         ranked = [
@@ -112,18 +124,23 @@ def _digits(
             for label, score in readings(model.card.labels, list(scores[1:]))
         ]
         answer = {**ranked[0], "predictions": ranked[:top_k]}
-        if seen:
+        if shows.seen:
             answer["seen"] = data_url(whole.pixels)
     return {**answer, "subjects": subjects}
 
 
 def _answer(
-    model: Model, subject: Subject, scores: NDArray[np.float64], *, top_k: int, seen: bool
+    model: Model, subject: Subject, scores: NDArray[np.float64], *, top_k: int, shows: Shows
 ) -> dict[str, Any]:
     """What the model says of one subject."""
     ranked = rank(model.card.labels, scores)
     answer = {"box": subject.box, **ranked[0], "predictions": ranked[:top_k]}
-    return {**answer, "seen": data_url(subject.pixels)} if seen else answer
+    if shows.seen:
+        answer["seen"] = data_url(subject.pixels)
+    if shows.explanation and time.thread_time() < shows.until:
+        heat = model.explainer(subject.pixels, int(scores.argmax()))
+        answer["explanation"] = drawn(subject.pixels, heat)
+    return answer
 
 
 def _shown(upload: Upload, model: Model, *, whole: bool, max_pixels: int) -> _Shown | Problem:
