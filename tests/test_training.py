@@ -23,10 +23,12 @@ from samples import encode
 import model_store
 from app import create_app
 from training import datasets, loop, recipe, report
+from training.architectures import Classifier
 from training.cli import main
+from training.datasets.parts import Data, Part
 from training.errors import TrainingError
 from training.handwriting import write
-from training.recipe import DataRecipe
+from training.recipe import DataRecipe, FinishRecipe, NetworkRecipe, Recipe
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -559,3 +561,40 @@ def test_the_shipped_models_are_as_right_as_their_cards_say(name, capsys):
     card = model_store.read_card(model_store.ROOT / name)
     assert accuracy == pytest.approx(card.metrics["test_accuracy"], abs=1e-4)
     assert accuracy >= recipe.read(name).target
+
+
+def test_balance_finds_rare_classes_more_often():
+    labels = torch.tensor([0] * 90 + [1] * 10)
+    assert loop.rarity(labels, 2, 0).tolist() == [0, 0]
+    bias = loop.rarity(labels, 2, 1)
+    assert bias[1] - bias[0] == pytest.approx(math.log(9))
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
+    pictures = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
+    plain = Classifier(network, 0.5, 0.25)
+    balanced = Classifier(network, 0.5, 0.25, bias=bias)
+    gain = balanced(pictures).log() - plain(pictures).log()
+    assert (gain[0, 1] - gain[0, 0]).item() == pytest.approx(math.log(9), abs=1e-5)
+
+
+def test_a_finish_that_is_not_soft_aims_at_one_label(tmp_path):
+    """Shares say that all is alike, labels that it is not: only the finish can learn it."""
+    pictures = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
+    pictures[32:] = 255
+    labels = torch.tensor([0] * 32 + [1] * 32)
+    part = Part(pictures, labels, torch.full((64, 2), 0.5))
+    data = Data(["a", "b"], part, part, part, {})
+    losses = []
+    for soft in (True, False):
+        made = Recipe(
+            name="x",
+            description="",
+            task="digit",
+            network=NetworkRecipe("baseline", {"drop_rate": 0.0}),
+            epochs=1,
+            batch_size=16,
+            finish=FinishRecipe(epochs=2, soft=soft),
+        )
+        (tmp_path / str(soft)).mkdir()
+        result = loop.train(made, data, tmp_path / str(soft), resume=False, say=lambda line: None)
+        losses.append(result.history[-1]["train_loss"])
+    assert losses[0] > 0.65 > losses[1]

@@ -194,8 +194,8 @@ class Classifier(nn.Module):
 
     Takes uint8 (N, C, H, W) in 0..255; gives float32 (N, K) that sum to 1. `mean` and `std` are
     those of the training pictures, in 0..1; with `by_picture` each picture's own take their
-    place. `temperature` divides the logits, so that scores are as right as they say. `mirror`
-    takes the mean of the logits of a picture and its mirror image.
+    place. `mirror` takes the mean of the logits of a picture and its mirror image. `bias` (K) is
+    added to the logits; `temperature` then divides them, so that scores are as right as they say.
     """
 
     def __init__(
@@ -206,6 +206,7 @@ class Classifier(nn.Module):
         *,
         by_picture: bool = False,
         mirror: bool = False,
+        bias: Tensor | None = None,
     ) -> None:
         super().__init__()
         self.network = network
@@ -213,6 +214,7 @@ class Classifier(nn.Module):
         self.std = std
         self.by_picture = by_picture
         self.mirror = mirror
+        self.register_buffer("bias", torch.zeros(1) if bias is None else bias)
         self.temperature = 1.0
 
     def logits(self, pictures: Tensor) -> Tensor:
@@ -231,7 +233,8 @@ class Classifier(nn.Module):
         logits = self.logits(values)
         if self.mirror:
             logits = (logits + self.logits(values.flip(3))) / 2
-        return logits
+        # TorchScript cannot read an annotation of the buffer in the class.
+        return logits + self.bias  # type: ignore[operator]
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Probabilities (N, K) of uint8 pictures."""

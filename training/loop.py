@@ -46,7 +46,12 @@ class Run:
         channels = data.training.pictures.shape[1]
         network = build(recipe.network.name, len(data.labels), channels, recipe.network.options)
         classifier = Classifier(
-            network, mean, std, by_picture=recipe.standardise == "picture", mirror=recipe.mirror
+            network,
+            mean,
+            std,
+            by_picture=recipe.standardise == "picture",
+            mirror=recipe.mirror,
+            bias=rarity(data.training.labels, len(data.labels), recipe.balance),
         )
         if recipe.top_up:
             made = torch.Generator().manual_seed(recipe.seed)
@@ -99,7 +104,8 @@ class Run:
             pictures = augment(pictures, self.generator)
             labels = part.labels[chosen]
             logits = self.classifier.logits(pictures.contiguous(memory_format=torch.channels_last))
-            aim = labels if part.shares is None else part.shares[chosen]
+            is_hard = self.finishing and not recipe.finish.soft
+            aim = labels if part.shares is None or is_hard else part.shares[chosen]
             loss = functional.cross_entropy(logits, aim, label_smoothing=smoothing)
             self.optimiser.zero_grad()
             loss.backward()
@@ -218,6 +224,16 @@ def epoch_line(epoch: int, epochs: int, figures: dict[str, float]) -> str:
 def out_of_patience(run: Run) -> bool:
     """Whether as many epochs as the recipe bears have gone by without a new best."""
     return 0 < run.recipe.patience <= len(run.history) - run.best_epoch
+
+
+def rarity(labels: Tensor, classes: int, balance: float) -> Tensor:
+    """What is added to the logits (K) so that rare classes are found more often.
+
+    `balance` times the negative logarithm of each class's share, as Menon et al. (2021) adjust
+    logits: 0 leaves the training part's shares, 1 makes all classes equally likely beforehand.
+    """
+    shares = torch.bincount(labels, minlength=classes).clamp_min(1) / len(labels)
+    return -balance * shares.log()
 
 
 def brightness(pictures: Tensor) -> tuple[float, float]:

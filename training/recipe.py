@@ -76,10 +76,12 @@ class FinishRecipe:
 
     `epochs` more (0: none) at a learning rate that falls from `lr` to nothing, with its own
     milder `augmentation` and without label smoothing; the optimiser is the recipe's, made anew.
+    Without `soft` it aims at one label a picture, also where the data has shares of labels.
     """
 
     epochs: int = 0
     lr: float = 1e-3
+    soft: bool = True
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -95,6 +97,8 @@ class Recipe:
     the largest one, up to it (0: none). `standardise` is what pictures are brought to mean 0 and
     deviation 1 by: the whole "data", or each "picture" by itself, which takes its light out.
     `mirror` makes the network look at each picture and its mirror image and take the mean.
+    `balance` makes rare classes be found more often, from 0 (as often as the training part has
+    them) to 1 (as often as all others).
     `average` is the decay a step of the averaged weights that are then validated and exported
     (0: none).
     `choose_by` is what makes the best epoch: validation "accuracy", or "loss", which tells
@@ -122,6 +126,7 @@ class Recipe:
     top_up: float = 0.0
     standardise: str = "data"
     mirror: bool = False
+    balance: float = 0.0
     label_smoothing: float = 0.0
     average: float = 0.0
     patience: int = 0
@@ -230,6 +235,7 @@ def _check(recipe: Recipe, file: str) -> None:
         (0 <= recipe.top_up <= 1, "“top_up” must be 0 to 1"),
         (recipe.standardise in ("data", "picture"), "“standardise” is data or picture"),
         (recipe.choose_by in ("accuracy", "loss"), "“choose_by” is accuracy or loss"),
+        (0 <= recipe.balance <= 1, "“balance” must be 0 to 1"),
         (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
         (recipe.finish.lr > 0, "“finish.lr” must be above 0"),
         (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
