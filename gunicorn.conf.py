@@ -48,12 +48,13 @@ keepalive = 5
 control_socket_disable = True  # it would lie in the home folder, one for all servers
 logger_class = Log
 accesslog = "-"
-if Path("/dev/shm").is_dir():  # a heartbeat on a slow disk makes a worker look dead
-    worker_tmp_dir = "/dev/shm"
+# In memory: a heartbeat on a slow disk makes a worker look dead, and metrics on a full one kill it.
+memory = "/dev/shm" if Path("/dev/shm").is_dir() else None
+worker_tmp_dir = memory
 
 if METRICS not in os.environ:
     with suppress(OSError):  # without a place to write each worker tells its own metrics alone
-        os.environ[METRICS] = tempfile.mkdtemp(prefix="glimpse-metrics-")
+        os.environ[METRICS] = tempfile.mkdtemp(prefix="glimpse-metrics-", dir=memory)
 
 
 def when_ready(server: Any) -> None:

@@ -3,36 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from flask import Flask
-
-from app import errors, guard, metrics
-from app.api import api
-from app.config import settings
-from app.engines import engine
-from app.health import health
-from app.inference_protocol import protocol
-from app.memory import give_back_large_blocks
-from app.models import Models
-from app.openapi import openapi
-from app.pages import pages
-
-TOP = Path(__file__).resolve().parent.parent
+if TYPE_CHECKING:
+    from flask import Flask
 
 
 def create_app(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
-    give_back_large_blocks()
-    app = Flask(__name__, template_folder=str(TOP / "templates"), static_folder=str(TOP / "static"))
-    app.config.from_mapping(settings())
-    app.config.from_mapping(config or {})
-    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
-    app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
-    for part in (errors, metrics, guard):
-        part.register(app)
-    for blueprint in (api, health, openapi, pages, protocol):
-        app.register_blueprint(blueprint)
-    return app
+    # `python -m app check` has to run where Flask is not installed yet.
+    from app.factory import build  # noqa: PLC0415
+
+    return build(config)

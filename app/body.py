@@ -1,11 +1,27 @@
-"""The body of a request, read whole."""
+"""The body of a request, read whole and kept in memory."""
 
 from __future__ import annotations
 
-from flask import current_app, request
+import io
+from typing import IO
+
+from flask import Request, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.errors import body_too_large
+
+
+class InMemory(Request):
+    """A request whose files stay in memory: a body is limited, and the disk may be full."""
+
+    def _get_file_stream(
+        self,
+        total_content_length: int | None,
+        content_type: str | None,
+        filename: str | None = None,
+        content_length: int | None = None,
+    ) -> IO[bytes]:
+        return io.BytesIO()
 
 
 def whole_body() -> bytes:

@@ -32,7 +32,10 @@ def is_number(box: tuple[float, float], whole: Scores, digits: Sequence[Scores])
 
 
 def readings(labels: Sequence[str], digits: Sequence[Scores]) -> list[tuple[str, float]]:
-    """The likeliest readings of the number, best first, with the product of the digits' scores."""
+    """The likeliest readings of the number, best first, and their scores, which sum to 1.
+
+    A reading's score is the product of its digits', as a share of those of all `READINGS`.
+    """
     found = [("", 1.0)]
     for scores in digits:
         further = [
@@ -41,4 +44,5 @@ def readings(labels: Sequence[str], digits: Sequence[Scores]) -> list[tuple[str,
             for label, score in zip(labels, scores, strict=True)
         ]
         found = sorted(further, key=lambda reading: -reading[1])[:READINGS]
-    return found
+    total = sum(product for _, product in found)
+    return [(text, product / total) for text, product in found]

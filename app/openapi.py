@@ -86,8 +86,8 @@ SCHEMAS: dict[str, Schema] = {
         subjects={
             **_list(_reference("Subject")),
             "description": "Digit models only: the digit, or the digits of a number from left to "
-            "right. The label of a number's result is the whole number, its score the product of "
-            "the digits' scores, its predictions the ten likeliest numbers.",
+            "right. The label of a number's result is the whole number, its predictions are the "
+            "ten likeliest numbers, and its score is its share among them.",
         },
         faces={
             **_list(_reference("Subject")),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import os
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -59,6 +60,8 @@ def load_twin(folder: Path) -> tuple[onnxruntime.InferenceSession, Card]:
 
     Its SHA-256 is compared with the card's first. Raises `StoreError`.
     """
+    # Its telemetry would write to the home folder, and its thread does not live on after a fork.
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # noqa: PLC0415
 
     card = read_card(folder)

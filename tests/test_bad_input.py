@@ -15,6 +15,8 @@ import numpy as np
 import pytest
 from PIL import Image
 from samples import encode, seven
+from werkzeug.datastructures import FileStorage
+from werkzeug.test import encode_multipart
 
 from app import create_app, predict
 
@@ -344,3 +346,17 @@ def test_pictures_past_the_work_that_a_request_may_make_are_refused(store, png, 
     assert response.status_code == 200
     assert ["error" in result for result in results] == [False, False, True, True, True]
     assert results[-1]["error"]["status"] == 413
+
+
+def test_a_large_form_needs_no_disk(client, monkeypatch):
+    """The disk may be full or read-only: files of a form stay in memory, which a limit keeps."""
+
+    def full(*args, **kwargs):
+        raise OSError(28, "No space left on device")
+
+    png = encode(seven(size=(900, 900)), compress_level=0)
+    assert len(png) > 600_000
+    boundary, body = encode_multipart({"file": FileStorage(io.BytesIO(png), "a.png")})
+    monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", full)
+    kind = f"multipart/form-data; boundary={boundary}"
+    assert client.post("/api/predict", data=body, content_type=kind).status_code == 200

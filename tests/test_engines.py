@@ -116,3 +116,13 @@ def test_a_model_runs_on_one_thread(folder):
     """A pool of threads would not live on after a pre-forking server's fork."""
     engine("torch").load(folder)
     assert torch.get_num_threads() == 1
+
+
+@pytest.mark.skipif("GLIMPSE_FER2013" not in os.environ, reason="GLIMPSE_FER2013 names no file")
+def test_the_face_model_and_its_twin_agree_on_all_of_fer2013_test():
+    with np.load(os.environ["GLIMPSE_FER2013"]) as file:
+        tested = file["images"][file["usage"] == 2][:, np.newaxis]
+    one, other = both(ROOT / "emotions", tested)
+    assert len(one) == 3589
+    assert np.abs(one - other).max() < TOLERANCE
+    assert (one.argmax(axis=1) == other.argmax(axis=1)).all()

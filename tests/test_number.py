@@ -47,14 +47,14 @@ def test_a_number_is_read_from_left_to_right(reader, number, hand):
     told = result(reader, drawn(number, hand))
     assert told["label"] == number
     assert [subject["label"] for subject in told["subjects"]] == list(number)
-    assert told["score"] == pytest.approx(
-        math.prod(subject["score"] for subject in told["subjects"]), abs=1e-6
-    )
+    product = math.prod(subject["score"] for subject in told["subjects"])
+    assert product - 1e-6 <= told["score"] <= product + 0.1
     lefts = [subject["box"]["x"] for subject in told["subjects"]]
     assert lefts == sorted(lefts)
     scores = [reading["score"] for reading in told["predictions"]]
     assert scores == sorted(scores, reverse=True)
     assert len(scores) == 10
+    assert sum(scores) == pytest.approx(1)
 
 
 @pytest.mark.parametrize("ground", [(0, 255), (255, 30)], ids=["light on dark", "grey"])

@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from samples import encode
+from torch.nn import functional
 
 import model_store
 from app import create_app
@@ -598,3 +599,22 @@ def test_a_finish_that_is_not_soft_aims_at_one_label(tmp_path):
         result = loop.train(made, data, tmp_path / str(soft), resume=False, say=lambda line: None)
         losses.append(result.history[-1]["train_loss"])
     assert losses[0] > 0.65 > losses[1]
+
+
+def test_views_are_averaged():
+    """The mean of six views' logits, as TorchScript gives it too."""
+    torch.manual_seed(0)
+    network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 3))
+    pictures = torch.randint(0, 256, (5, 1, 12, 12), dtype=torch.uint8)
+    made = Classifier(network, 0.5, 0.25, mirror=True, zoom=2)
+    values = pictures.float() / 255
+    size = [12, 12]
+    closer = functional.interpolate(values[:, :, 2:10, 2:10], size, mode="bicubic")
+    wide = functional.pad(values, [2] * 4, mode="replicate")
+    further = functional.interpolate(wide, size, mode="bicubic")
+    views = [values, closer, further]
+    logits = [made.logits(view.flip(3) if flip else view) for view in views for flip in (0, 1)]
+    expected = torch.softmax(torch.stack(logits).mean(0), 1)
+    torch.testing.assert_close(made(pictures), expected)
+    with model_store.unsaid_deprecation():
+        torch.testing.assert_close(torch.jit.script(made)(pictures), expected)

@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from training.errors import TrainingError
 
@@ -194,8 +195,9 @@ class Classifier(nn.Module):
 
     Takes uint8 (N, C, H, W) in 0..255; gives float32 (N, K) that sum to 1. `mean` and `std` are
     those of the training pictures, in 0..1; with `by_picture` each picture's own take their
-    place. `mirror` takes the mean of the logits of a picture and its mirror image. `bias` (K) is
-    added to the logits; `temperature` then divides them, so that scores are as right as they say.
+    place. Logits are the mean of several views': the picture's, with `mirror` its mirror image's,
+    and with `zoom` those of both `zoom` pixels closer and further at each side. `bias` (K) is
+    added to the logits; `temperature` then divides them, for scores that are as right as they say.
     """
 
     def __init__(
@@ -206,6 +208,7 @@ class Classifier(nn.Module):
         *,
         by_picture: bool = False,
         mirror: bool = False,
+        zoom: int = 0,
         bias: Tensor | None = None,
     ) -> None:
         super().__init__()
@@ -214,6 +217,7 @@ class Classifier(nn.Module):
         self.std = std
         self.by_picture = by_picture
         self.mirror = mirror
+        self.zoom = zoom
         self.register_buffer("bias", torch.zeros(1) if bias is None else bias)
         self.temperature = 1.0
 
@@ -230,9 +234,18 @@ class Classifier(nn.Module):
     def judged_logits(self, pictures: Tensor) -> Tensor:
         """Logits (N, K) of uint8 pictures, as `forward` takes them before the temperature."""
         values = pictures.float() / 255
-        logits = self.logits(values)
+        views = values
+        if self.zoom > 0:
+            by, size = self.zoom, [values.size(2), values.size(3)]
+            closer = values[:, :, by:-by, by:-by]
+            further = functional.pad(values, [by, by, by, by], mode="replicate")
+            closer = functional.interpolate(closer, size, mode="bicubic", align_corners=False)
+            further = functional.interpolate(further, size, mode="bicubic", align_corners=False)
+            views = torch.cat([values, closer, further])
         if self.mirror:
-            logits = (logits + self.logits(values.flip(3))) / 2
+            views = torch.cat([views, views.flip(3)])
+        logits = self.logits(views)
+        logits = logits.view(-1, values.size(0), logits.size(1)).mean(dim=0)
         # TorchScript cannot read an annotation of the buffer in the class.
         return logits + self.bias  # type: ignore[operator]
 

@@ -94,6 +94,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_data(evaluate)
     evaluate.add_argument("--split", choices=["test", "validation"], default="test")
     evaluate.add_argument("--json", action="store_true", help="print JSON")
+    evaluate.add_argument(
+        "--write",
+        action="store_true",
+        help="write the report's files again, beside the checkpoint; the test part must give "
+        "the very accuracy that the card states",
+    )
     evaluate.set_defaults(run=_evaluate)
 
     twin = commands.add_parser("twin", help="write a checkpoint's ONNX twin again")
@@ -292,6 +298,14 @@ def _export(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
         figures = report.metrics(part.labels.numpy(), told)
         metrics |= {f"test_{name}_{key}": value for key, value in figures.items()}
     report.write(folder, data.labels, truth, chances, result.history)
+    report.write_hardest(
+        folder,
+        data.labels,
+        truth,
+        chances,
+        pictures=data.test.pictures.numpy(),
+        data=recipe.data.name,
+    )
     return export.export(result, recipe, data, metrics, folder)
 
 
@@ -340,11 +354,26 @@ def _folder(given: Path) -> Path:
 def _evaluate(arguments: argparse.Namespace) -> int:
     from training import loop, report  # noqa: PLC0415
 
-    module, card = model_store.load(_folder(arguments.checkpoint))
-    data = load(_data_recipe(card), arguments.data)
+    if arguments.write and arguments.split != "test":
+        raise TrainingError("a report is of the test part: leave --split out with --write")
+    folder = _folder(arguments.checkpoint)
+    module, card = model_store.load(folder)
+    recipe = _data_recipe(card)
+    data = load(recipe, arguments.data)
     part = data.test if arguments.split == "test" else data.validation
     truth, chances = part.labels.numpy(), loop.probabilities(module, part.pictures).numpy()
     figures = report.metrics(truth, chances)
+    if arguments.write:
+        _check_same_test(card, figures)
+        report.write(folder, card.labels, truth, chances, history=None)
+        report.write_hardest(
+            folder,
+            card.labels,
+            truth,
+            chances,
+            pictures=part.pictures.numpy(),
+            data=recipe.name,
+        )
     if arguments.json:
         print(json.dumps({"name": card.name, "version": card.version, **figures}))
     else:
@@ -355,6 +384,17 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         print(f"calibration error {figures['calibration_error']:.4f}")
         print(report.table(truth, chances, card.labels))
     return 0
+
+
+def _check_same_test(card: Card, figures: dict[str, Any]) -> None:
+    """A report beside a card must be of the test that the card tells of; `TrainingError`."""
+    told = [(card.metrics.get(f"test_{name}"), figures[name]) for name in ("count", "accuracy")]
+    if any(said not in (None, found) for said, found in told):
+        raise TrainingError(
+            f"nothing was written: the card of {card.name} tells of another test "
+            f"({told[0][0]} pictures, accuracy {told[1][0]}) than this one "
+            f"({told[0][1]} pictures, accuracy {told[1][1]}); give the data that it was tested on"
+        )
 
 
 def _data_recipe(card: Card) -> DataRecipe:

@@ -51,6 +51,7 @@ class Run:
             std,
             by_picture=recipe.standardise == "picture",
             mirror=recipe.mirror,
+            zoom=recipe.zoom,
             bias=rarity(data.training.labels, len(data.labels), recipe.balance),
         )
         if recipe.top_up:

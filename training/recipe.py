@@ -96,7 +96,8 @@ class Recipe:
     as any other. `top_up` adds augmented copies to each class that holds less than that share of
     the largest one, up to it (0: none). `standardise` is what pictures are brought to mean 0 and
     deviation 1 by: the whole "data", or each "picture" by itself, which takes its light out.
-    `mirror` makes the network look at each picture and its mirror image and take the mean.
+    `mirror` makes the network look at each picture and its mirror image and take the mean; `zoom`
+    does so for the picture that many pixels closer and further at each side (0: not).
     `balance` makes rare classes be found more often, from 0 (as often as the training part has
     them) to 1 (as often as all others).
     `average` is the decay a step of the averaged weights that are then validated and exported
@@ -126,6 +127,7 @@ class Recipe:
     top_up: float = 0.0
     standardise: str = "data"
     mirror: bool = False
+    zoom: int = 0
     balance: float = 0.0
     label_smoothing: float = 0.0
     average: float = 0.0
@@ -235,6 +237,7 @@ def _check(recipe: Recipe, file: str) -> None:
         (0 <= recipe.top_up <= 1, "“top_up” must be 0 to 1"),
         (recipe.standardise in ("data", "picture"), "“standardise” is data or picture"),
         (recipe.choose_by in ("accuracy", "loss"), "“choose_by” is accuracy or loss"),
+        (recipe.zoom >= 0, "“zoom” must be 0 or more"),
         (0 <= recipe.balance <= 1, "“balance” must be 0 to 1"),
         (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
         (recipe.finish.lr > 0, "“finish.lr” must be above 0"),

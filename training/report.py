@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import base64
+import io
 import json
 import math
+import re
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from sklearn.metrics import (
     average_precision_score,
     classification_report,
@@ -23,6 +27,12 @@ from matplotlib import pyplot as plt
 
 Labels = NDArray[np.int64]
 BINS = 15
+POINTS = 60  # of a precision-recall curve in report.json
+HARDEST = 24  # pictures in hardest.json
+
+# Data sets whose pictures may be published, and the credit that their licences ask for. All others
+# show people, are for research alone, or are the user's own: of them no picture leaves a run.
+CREDITS = {"mnist": "MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0"}
 
 
 def metrics(truth: Labels, chances: NDArray[np.float32]) -> dict[str, Any]:
@@ -70,7 +80,10 @@ def write(
     chances: NDArray[np.float32],
     history: list[dict[str, float]] | None,
 ) -> None:
-    """Writes the report of a run on its test part into `folder`; no curves without a history."""
+    """Writes the report of a run on its test part into `folder`; no curves without a history.
+
+    In report.json ``precision_recall`` holds each class's curve as [recall, precision] points.
+    """
     predicted = chances.argmax(1)
     matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
     text = table(truth, chances, names)
@@ -79,7 +92,12 @@ def write(
     areas = average_precision(truth, chances)
     _write_json(
         folder / "report.json",
-        {**figures, "confusion_matrix": matrix.tolist(), "average_precision": areas},
+        {
+            **figures,
+            "confusion_matrix": matrix.tolist(),
+            "average_precision": areas,
+            "precision_recall": precision_recall(truth, chances),
+        },
     )
     if history is not None:
         _write_json(folder / "history.json", history)
@@ -97,6 +115,72 @@ def average_precision(truth: Labels, chances: NDArray[np.float32]) -> list[float
         else None
         for label in range(chances.shape[1])
     ]
+
+
+def precision_recall(truth: Labels, chances: NDArray[np.float32]) -> list[list[list[float]] | None]:
+    """Each class's precision-recall curve as at most `POINTS` points [recall, precision] by rising
+    recall, from the best precision at full recall down; none where there is no picture.
+    """
+    return [
+        _thinned(truth == label, chances[:, label]) if (truth == label).any() else None
+        for label in range(chances.shape[1])
+    ]
+
+
+def _thinned(right: NDArray[np.bool_], score: NDArray[np.float32]) -> list[list[float]]:
+    """The points of the curve without which lines between the others would miss it the most."""
+    precision, recall, _ = precision_recall_curve(right, score)
+    whole = np.flatnonzero(recall == 1)[-1]  # lower thresholds only lose precision
+    points = np.stack([recall[whole:], precision[whole:]], 1)[::-1]
+    way = np.abs(np.diff(points, axis=0, prepend=points[:1])).sum(1).cumsum()
+    chosen = np.array([0, len(points) - 1])
+    while len(chosen) < POINTS:
+        lines = [np.interp(way, way[chosen], points[chosen, axis]) for axis in (0, 1)]
+        gaps = np.abs(points - np.stack(lines, 1)).max(1)
+        if gaps.max() < 1e-5:
+            break
+        chosen = np.sort(np.append(chosen, gaps.argmax()))
+    thinned: list[list[float]] = points[chosen].round(5).tolist()
+    return thinned
+
+
+def write_hardest(
+    folder: Path,
+    names: list[str],
+    truth: Labels,
+    chances: NDArray[np.float32],
+    *,
+    pictures: NDArray[np.uint8],
+    data: str,
+) -> None:
+    """Writes hardest.json: the test pictures whose true label got the lowest scores.
+
+    `pictures` is (N, C, H, W). Where the licence of the data set `data` does not let its pictures
+    be published, nothing is written, and an older file is taken away.
+    """
+    file = folder / "hardest.json"
+    if data not in CREDITS:
+        file.unlink(missing_ok=True)
+        return
+    order = chances[np.arange(len(truth)), truth].argsort(kind="stable")[:HARDEST]
+    told = [
+        {
+            "label": names[truth[index]],
+            "prediction": names[chances[index].argmax()],
+            "score": round(float(chances[index].max()), 4),
+            "picture": _data_url(pictures[index]),
+        }
+        for index in order
+    ]
+    _write_json(file, {"credit": CREDITS[data], "pictures": told})
+
+
+def _data_url(picture: NDArray[np.uint8]) -> str:
+    """A picture (C, H, W) of one or three channels as a PNG in a data: URL."""
+    pixels = picture[0] if len(picture) == 1 else picture.transpose(1, 2, 0)
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 def draw_precision_recall(
@@ -181,4 +265,7 @@ def _save(figure: Any, file: Path) -> None:
 
 
 def _write_json(file: Path, values: Any) -> None:
-    file.write_text(json.dumps(values, indent=1) + "\n", encoding="utf-8")
+    """Writes indented JSON, but a list of numbers on one line, so that a matrix looks like one."""
+    text = json.dumps(values, indent=1)
+    text = re.sub(r"\[[^][{}\"]*\]", lambda numbers: json.dumps(json.loads(numbers[0])), text)
+    file.write_text(text + "\n", encoding="utf-8")

@@ -2,6 +2,8 @@
 
 import { percent } from "./score.js";
 
+const SURE = 0.8; // a score below it is said to be unsure
+
 export class Answer {
   #root;
   #fills;
@@ -19,14 +21,15 @@ export class Answer {
     this.#root.ariaBusy = String(busy);
   }
 
-  /** Shows one result of /api/predict. */
-  show({ label, score, predictions, seen }) {
+  /** Shows one result of /api/predict: a digit, or a number with its least sure digit selected. */
+  show({ label, score, predictions, subjects }) {
     this.#part("label").textContent = label;
+    this.#root.style.setProperty("--length", label.length);
     this.#part("score").textContent = percent(score);
-    const image = this.#part("seen");
-    image.src = seen;
-    image.hidden = false;
-    for (const each of predictions) this.#bar(each.label, each.score, each.label === label);
+    this.#part("sureness").textContent = sureness(predictions);
+    const scores = subjects.map((subject) => subject.score);
+    this.#list(subjects);
+    this.#select(subjects, scores.indexOf(Math.min(...scores)));
     this.#root.dataset.state = "answer";
   }
 
@@ -34,11 +37,52 @@ export class Answer {
   reset() {
     this.#part("label").textContent = "";
     this.#part("score").textContent = "";
+    this.#list([]);
     const image = this.#part("seen");
     image.hidden = true;
     image.removeAttribute("src");
     for (const digit of this.#fills.keys()) this.#bar(digit, null, false);
     this.#root.dataset.state = "empty";
+  }
+
+  /** A button for each digit of a number. */
+  #list(subjects) {
+    const list = this.#part("number");
+    list.hidden = subjects.length < 2;
+    const buttons = list.hidden ? [] : subjects.map((subject, index) => this.#button(subjects, index));
+    // A new answer comes with each stroke: the focus stays where it was.
+    const held = [...list.children].indexOf(document.activeElement);
+    list.replaceChildren(...buttons);
+    buttons[held]?.focus();
+  }
+
+  #button(subjects, index) {
+    const { label, score, seen } = subjects[index];
+    const button = document.createElement("button");
+    button.type = "button";
+    const image = document.createElement("img");
+    image.src = seen;
+    image.alt = "";
+    const name = document.createElement("b");
+    name.textContent = label;
+    const share = document.createElement("span");
+    share.textContent = percent(score);
+    button.append(image, name, share);
+    button.addEventListener("click", () => this.#select(subjects, index));
+    return button;
+  }
+
+  /** Shows the bars of one digit, and what the network saw of it. */
+  #select(subjects, index) {
+    const { label, predictions, seen, explanation } = subjects[index];
+    for (const [place, button] of [...this.#part("number").children].entries()) {
+      button.ariaPressed = String(place === index);
+    }
+    const image = this.#part("seen");
+    image.src = explanation ?? seen;
+    image.alt = explanation ? `What of it speaks for ${label}, in red` : image.dataset.alt;
+    image.hidden = false;
+    for (const each of predictions) this.#bar(each.label, each.score, each.label === label);
   }
 
   #part(name) {
@@ -50,4 +94,10 @@ export class Answer {
     this.#scores[digit].textContent = score === null ? "–" : percent(score);
     this.#fills[digit].closest("tr").classList.toggle("is-best", best);
   }
+}
+
+/** In words, how the best score stands to the next. */
+export function sureness([best, next]) {
+  if (best.score >= SURE || !next) return "the network’s score";
+  return `not sure: ${best.label} or ${next.label}`;
 }

@@ -3,8 +3,10 @@
 import { Answer } from "./answer.js";
 import { KeyboardPen } from "./keyboard.js";
 import { Pad } from "./pad.js";
+import { lightened } from "./photo.js";
 import { Reader } from "./reader.js";
 import { percent } from "./score.js";
+import { Sheet } from "./sheet.js";
 
 const SETTLED = 700; // ms without a change after which an answer is read out
 
@@ -16,22 +18,40 @@ const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
 const answer = new Answer(element("answer"));
 const reader = new Reader(canvas.dataset.predictUrl, hear);
+const why = element("why");
+const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"));
 let settling = 0;
+let picture = null; // gives what is on the pad
 
 pad.addEventListener("change", () => {
   clearTimeout(settling);
-  canvas.parentElement.classList.toggle("is-empty", pad.empty);
+  if (!pad.empty) sheet.clear();
+  showWhetherEmpty();
   if (pad.empty) {
     reader.stop();
     hear({ blank: true });
   } else {
-    answer.busy = true;
-    reader.read(() => pad.picture());
+    read(() => pad.picture());
   }
+});
+
+sheet.addEventListener("picture", ({ detail: file }) => {
+  pen.lift();
+  pad.clear();
+  showWhetherEmpty();
+  read(() => lightened(file));
+});
+
+why.addEventListener("change", () => {
+  const url = new URL(canvas.dataset.predictUrl, location);
+  if (why.checked) url.searchParams.set("explain", "true");
+  reader.url = url;
+  if (!pad.empty || !sheet.empty) read(picture);
 });
 
 element("undo").addEventListener("click", undo);
 element("clear").addEventListener("click", clear);
+element("save").addEventListener("click", save);
 
 document.addEventListener("keydown", (event) => {
   const control = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
@@ -47,6 +67,12 @@ canvas.addEventListener("keydown", (event) => {
   clear();
 });
 
+function read(from) {
+  picture = from;
+  answer.busy = true;
+  reader.read(picture);
+}
+
 function undo() {
   pen.lift();
   if (pad.undo()) say(pad.empty ? "Undone. The pad is empty." : "Undone");
@@ -54,7 +80,26 @@ function undo() {
 
 function clear() {
   pen.lift();
+  if (sheet.clear()) {
+    reader.stop();
+    hear({ blank: true });
+  }
+  showWhetherEmpty();
   if (pad.clear()) say("The pad is empty.");
+}
+
+function showWhetherEmpty() {
+  canvas.parentElement.classList.toggle("is-empty", pad.empty && sheet.empty);
+  element("save").disabled = pad.empty;
+}
+
+/** Gives the drawing as a file. */
+async function save() {
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(await pad.picture());
+  link.download = "digit.png";
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
 /** Shows what the reader found. */

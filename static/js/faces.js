@@ -13,7 +13,14 @@ const boxes = element("boxes");
 const error = element("error");
 const answer = element("answer");
 const mostBytes = Number(drop.dataset.mostBytes);
+const why = element("why");
 let flight = new AbortController();
+let asked = null; // the photo as it was sent
+let selected = 0;
+
+why.addEventListener("change", () => {
+  if (asked) answerFor(asked, selected);
+});
 
 element("photo-input").addEventListener("change", (event) => {
   const [file] = event.target.files;
@@ -58,25 +65,35 @@ if (hasCamera) {
 
 /** Shows `file` and what its faces show. */
 async function read(file) {
-  flight.abort();
-  flight = new AbortController();
-  const { signal } = flight;
   reset();
   show(file);
   drop.dataset.state = "busy";
   say("Looking for faces");
+  await answerFor(file, 0);
+}
+
+/** Asks about `file` and selects a face of it. */
+async function answerFor(file, index) {
+  flight.abort();
+  flight = new AbortController();
+  const { signal } = flight;
   try {
     const sent = await lightened(file);
     if (signal.aborted) return;
     if (sent.size > mostBytes) throw new Error("The photo is too large. Choose a smaller one.");
-    const result = await ask(drop.dataset.predictUrl, sent, signal);
-    if (!signal.aborted) tell(result);
+    const url = new URL(drop.dataset.predictUrl, location);
+    if (why.checked) url.searchParams.set("explain", "true");
+    const result = await ask(url, sent, signal);
+    if (signal.aborted) return;
+    asked = sent;
+    tell(result, index);
   } catch (cause) {
     if (!signal.aborted) fail(cause.message);
   }
 }
 
 function reset() {
+  asked = null;
   error.hidden = true;
   boxes.replaceChildren();
   answer.dataset.state = "empty";
@@ -101,13 +118,13 @@ function fail(sentence) {
   say("");
 }
 
-/** Shows a result of /api/predict: a box for each face, the largest one selected. */
-function tell({ width, height, faces }) {
+/** Shows a result of /api/predict: a box for each face, one of them selected. */
+function tell({ width, height, faces }, index) {
   drop.dataset.state = "photo";
   const narrowest = Math.min(...faces.map((face) => face.box.width / width));
   boxes.classList.toggle("is-crowd", faces.length > 1 && narrowest * boxes.clientWidth < NARROW);
-  boxes.replaceChildren(...faces.map((face, index) => box(face, index, faces, width, height)));
-  select(0, faces);
+  boxes.replaceChildren(...faces.map((face, place) => box(face, place, faces, width, height)));
+  select(Math.min(index, faces.length - 1), faces);
   const count = faces.length === 1 ? "One face" : `${faces.length} faces, the largest`;
   say(`${count}: ${faces[0].label}, ${percent(faces[0].score)}`);
 }
@@ -137,12 +154,15 @@ function box(face, index, faces, width, height) {
 
 /** Shows the scores of one face. */
 function select(chosen, faces) {
-  const { label, score, predictions, seen } = faces[chosen];
+  const { label, score, predictions, seen, explanation } = faces[chosen];
+  selected = chosen;
   [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
   element("label").textContent = label;
   element("score").textContent = percent(score);
-  element("seen").src = seen;
-  element("seen").hidden = false;
+  const image = element("seen");
+  image.src = explanation ?? seen;
+  image.alt = explanation ? `What of it speaks for ${label}, in red` : image.dataset.alt;
+  image.hidden = false;
   for (const row of element("bars").rows) {
     const each = predictions.find((prediction) => prediction.label === row.dataset.label);
     bar(row, each?.score ?? null, row.dataset.label === label);

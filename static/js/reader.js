@@ -25,6 +25,11 @@ export class Reader {
     return this.#flight !== null;
   }
 
+  /** What is asked from the next picture on. */
+  set url(url) {
+    this.#url = url;
+  }
+
   /** Reads the PNG that `picture()` promises at the time when it can be sent. */
   read(picture) {
     this.#wanted = picture;

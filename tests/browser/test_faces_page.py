@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import re
 from pathlib import Path
 
 import pytest
@@ -28,10 +29,10 @@ def hand_over(page: Page, name: str, event: str) -> None:
     """Drops or pastes a photo, as the browser would."""
     content = base64.b64encode((PHOTOS / f"{name}.jpg").read_bytes()).decode()
     page.evaluate(
-        """async ([content, event]) => {
+        """([content, event]) => {
             const data = new DataTransfer();
-            const blob = await (await fetch(`data:image/jpeg;base64,${content}`)).blob();
-            data.items.add(new File([blob], "photo.jpg", { type: "image/jpeg" }));
+            const bytes = Uint8Array.from(atob(content), (sign) => sign.charCodeAt(0));
+            data.items.add(new File([bytes], "photo.jpg", { type: "image/jpeg" }));
             const options = { bubbles: true, cancelable: true };
             const made = event === "drop"
                 ? new DragEvent("drop", { ...options, dataTransfer: data })
@@ -205,3 +206,12 @@ def test_a_camera_that_is_refused_is_told(page: Page):
     )
     page.get_by_role("button", name="Use the camera").click()
     expect(page.get_by_test_id("error")).to_contain_text("Allow it")
+
+
+def test_why_shows_what_speaks_for_the_answer_and_keeps_the_face(page: Page):
+    choose(page, "family")
+    labels(page, 4)
+    page.locator(".face").nth(2).click()
+    page.get_by_label("Show why").check()
+    expect(page.get_by_alt_text(re.compile("speaks for .*, in red"))).to_be_visible(timeout=SLOW)
+    expect(page.locator(".face").nth(2)).to_have_attribute("aria-pressed", "true")

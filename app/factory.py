@@ -1,0 +1,41 @@
+"""The application, wired together."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+
+from app import errors, guard, metrics
+from app.api import api
+from app.body import InMemory
+from app.config import settings
+from app.engines import engine
+from app.gallery import gallery
+from app.health import health
+from app.inference_protocol import protocol
+from app.memory import give_back_large_blocks
+from app.models import Models
+from app.openapi import openapi
+from app.pages import pages
+
+TOP = Path(__file__).resolve().parent.parent
+
+
+def build(config: Mapping[str, Any] | None = None) -> Flask:
+    """The application with its models loaded; `config` replaces settings from the environment."""
+    give_back_large_blocks()
+    app = Flask(__name__, template_folder=str(TOP / "templates"), static_folder=str(TOP / "static"))
+    app.request_class = InMemory
+    app.config.from_mapping(settings())
+    app.config.from_mapping(config or {})
+    app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
+    for part in (errors, metrics, guard):
+        part.register(app)
+    for blueprint in (api, gallery, health, openapi, pages, protocol):
+        app.register_blueprint(blueprint)
+    return app

@@ -1,0 +1,33 @@
+/** Buttons that copy the snippet that they name, and say so. */
+
+const SHOWN = 2000; // ms for which a button says that it has copied
+const live = document.querySelector("#live");
+
+/** Copies by the old way, which also works where the page came without TLS; false where not. */
+function copySelected(code) {
+  getSelection().selectAllChildren(code);
+  return document.execCommand("copy");
+}
+
+async function copy(button) {
+  const code = document.getElementById(button.dataset.copy);
+  let copied;
+  try {
+    await navigator.clipboard.writeText(code.textContent);
+    copied = true;
+  } catch {
+    copied = copySelected(code);
+  }
+  button.textContent = copied ? "Copied" : "Press Ctrl C";
+  live.textContent = copied ? "Copied." : "The text is selected: press Control C to copy it.";
+  clearTimeout(button.timer);
+  button.timer = setTimeout(() => {
+    button.textContent = "Copy";
+    live.textContent = "";
+  }, SHOWN);
+}
+
+for (const button of document.querySelectorAll("[data-copy]")) {
+  button.hidden = false;
+  button.addEventListener("click", () => copy(button));
+}

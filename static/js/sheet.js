@@ -1,0 +1,56 @@
+/** A picture laid over the pad: dropped, pasted or opened instead of drawn. */
+
+/** Dispatches "picture" with the file as `detail` when one is laid there. */
+export class Sheet extends EventTarget {
+  #image;
+  #paper;
+
+  /** `image` lies over the pad in `paper`; `input` opens a file. */
+  constructor(image, paper, input) {
+    super();
+    this.#image = image;
+    this.#paper = paper;
+    input.addEventListener("change", () => {
+      this.#lay(input.files[0]);
+      input.value = ""; // the same file can be opened again
+    });
+    for (const kind of ["dragenter", "dragover"]) {
+      document.addEventListener(kind, (event) => {
+        event.preventDefault();
+        paper.classList.add("is-over");
+      });
+    }
+    document.addEventListener("dragleave", (event) => {
+      if (!event.relatedTarget) paper.classList.remove("is-over");
+    });
+    document.addEventListener("drop", (event) => {
+      event.preventDefault();
+      paper.classList.remove("is-over");
+      this.#lay(event.dataTransfer.files[0]);
+    });
+    document.addEventListener("paste", (event) => {
+      this.#lay([...event.clipboardData.files].find(({ type }) => type.startsWith("image/")));
+    });
+  }
+
+  get empty() {
+    return this.#image.hidden;
+  }
+
+  /** Takes the picture away; returns whether there was one. */
+  clear() {
+    if (this.empty) return false;
+    this.#image.hidden = true;
+    URL.revokeObjectURL(this.#image.src);
+    this.#image.removeAttribute("src");
+    return true;
+  }
+
+  #lay(file) {
+    if (!file) return;
+    this.clear();
+    this.#image.src = URL.createObjectURL(file);
+    this.#image.hidden = false;
+    this.dispatchEvent(new CustomEvent("picture", { detail: file }));
+  }
+}

@@ -1,0 +1,122 @@
+"""The draw page: numbers, pictures in place of a drawing, and the drawing as a file."""
+
+from __future__ import annotations
+
+import base64
+import re
+
+import pytest
+from PIL import Image
+from playwright.sync_api import Page, expect
+from samples import encode, seven
+
+from .drawing import DOWNSTROKE, draw, settle
+from .strokes import HANDS, placed
+from .test_draw_page import SEVEN, expect_empty
+
+NUMBER = [
+    stroke
+    for place, digit in enumerate([2, 0, 2, 6])
+    for stroke in placed(HANDS["plain"][digit], 0.04 + 0.24 * place, 0.35, 0.2)
+]
+BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
+
+
+def lay(page: Page, way: str, content: bytes) -> None:
+    """Opens, drops or pastes a file on the page."""
+    file = {"name": "picture.png", "mimeType": "image/png", "buffer": content}
+    if way == "open":
+        page.get_by_test_id("picture-input").set_input_files(file)
+        return
+    page.evaluate(
+        """([way, content]) => {
+            const bytes = Uint8Array.from(atob(content), (sign) => sign.charCodeAt(0));
+            const data = new DataTransfer();
+            data.items.add(new File([bytes], "picture.png", { type: "image/png" }));
+            const event = way === "drop"
+                ? new DragEvent("drop", { dataTransfer: data, bubbles: true, cancelable: true })
+                : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+            document.body.dispatchEvent(event);
+        }""",
+        [way, base64.b64encode(content).decode()],
+    )
+
+
+def test_a_number_is_read_with_its_least_sure_digit_selected(page: Page):
+    draw(page, NUMBER)
+    settle(page)
+    expect(page.get_by_test_id("digit-label")).to_have_text("2026")
+    digits = page.get_by_role("group", name="Digits of the number").get_by_role("button")
+    expect(digits).to_have_count(4)
+    shares = [float(re.search(r"(\d+\.\d) %", text)[1]) for text in digits.all_inner_texts()]
+    pressed = [button.get_attribute("aria-pressed") for button in digits.all()]
+    assert pressed.index("true") == shares.index(min(shares))
+    digits.nth(3).focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".is-best th")).to_have_text("6")
+
+
+def test_one_digit_has_no_list_of_digits(page: Page):
+    draw(page, SEVEN)
+    settle(page)
+    expect(page.get_by_role("group", name="Digits of the number")).to_be_hidden()
+
+
+@pytest.mark.parametrize("way", ["open", "drop", "paste"])
+def test_a_picture_is_read_in_place_of_a_drawing(page: Page, way: str):
+    lay(page, way, encode(seven()))
+    expect(page.get_by_test_id("digit-label")).to_have_text("7")
+    expect(page.get_by_alt_text("The picture that is read")).to_be_visible()
+    draw(page, DOWNSTROKE)
+    settle(page)
+    expect(page.get_by_test_id("digit-label")).to_have_text("1")
+    expect(page.get_by_alt_text("The picture that is read")).to_be_hidden()
+
+
+def test_clear_takes_the_picture_away(page: Page):
+    lay(page, "open", encode(seven()))
+    expect(page.get_by_test_id("digit-label")).to_have_text("7")
+    page.get_by_test_id("clear").click()
+    expect_empty(page)
+    expect(page.get_by_text("Draw any digit")).to_be_visible()
+
+
+def test_a_file_that_is_no_picture_is_a_problem(page: Page):
+    lay(page, "open", b"no picture")
+    expect(page.get_by_test_id("error")).to_contain_text("not an image")
+
+
+def test_the_drawing_can_be_saved(page: Page):
+    expect(page.get_by_test_id("save")).to_be_disabled()
+    draw(page, SEVEN)
+    with page.expect_download() as download:
+        page.get_by_test_id("save").click()
+    with Image.open(download.value.path()) as picture:
+        assert picture.size == (280, 280)
+
+
+@pytest.mark.parametrize(
+    ("scores", "text"),
+    [((0.79, 0.2), "not sure: 4 or 9"), ((0.8, 0.2), "the network’s score")],
+)
+def test_an_unsure_answer_says_so(page: Page, scores: tuple[float, float], text: str):
+    predictions = [
+        {"label": label, "score": score} for label, score in zip("49", scores, strict=True)
+    ]
+    told = {"label": "4", "score": scores[0], "predictions": predictions, "seen": BLANK}
+    result = {**told, "subjects": [{**told, "box": {}}]}
+    page.route("**/api/predict*", lambda route: route.fulfill(json={"results": [result]}))
+    draw(page, SEVEN)
+    expect(page.get_by_test_id("sureness")).to_have_text(text)
+
+
+def test_why_shows_what_speaks_for_the_answer(page: Page):
+    draw(page, SEVEN)
+    settle(page)
+    seen = page.get_by_test_id("seen")
+    before = seen.get_attribute("src")
+    page.get_by_label("Show why").check()
+    expect(page.get_by_alt_text("What of it speaks for 7, in red")).to_be_visible()
+    assert seen.get_attribute("src") != before
+    page.get_by_label("Show why").uncheck()
+    expect(seen).to_have_attribute("src", before or "")
