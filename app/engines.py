@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -61,6 +62,7 @@ def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
     # A pool of threads does not live on after a fork, as under a pre-forking server: the first
     # forward there would wait for ever. One thread needs no pool.
     torch.set_num_threads(1)
+    _once_in_each_child()
     module, card = model_store.load(folder)
     with model_store.unsaid_deprecation():
         fast = torch.jit.optimize_for_inference(torch.jit.freeze(module))
@@ -78,6 +80,18 @@ def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
             return covering(network, pixels, label)
 
     return network, explainer, card
+
+
+@lru_cache(maxsize=1)
+def _once_in_each_child() -> None:
+    """Has each forked worker set its number of threads before its own threads need it.
+
+    Where two of them make their first forward at once, torch builds its pool twice and fails.
+    """
+    import torch  # noqa: PLC0415
+
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def _onnx(folder: Path) -> tuple[Network, Explainer, Card]:

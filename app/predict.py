@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import math
+import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
 
+AT_ONCE = threading.BoundedSemaphore(8)  # requests that hold decoded pictures
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
 # Width and height of a picture and what in it is to be classified.
@@ -44,7 +46,13 @@ class Upload:
     filename: str | None = None
 
 
-def predict(
+def predict(model: Model, uploads: Sequence[Upload], **options: Any) -> list[dict[str, Any]]:
+    """`answers`, of a few requests at a time: pictures take much memory, and cores are few."""
+    with AT_ONCE:
+        return answers(model, uploads, **options)
+
+
+def answers(
     model: Model,
     uploads: Sequence[Upload],
     *,

@@ -112,6 +112,32 @@ def test_without_an_engine_it_says_what_to_install(monkeypatch):
         engine("auto")
 
 
+def test_first_forwards_in_several_threads_after_a_fork_all_answer():
+    """Torch would build its pool of threads in each of them at once, and fail."""
+    code = (
+        "import os, threading, numpy as np\n"
+        "from pathlib import Path\n"
+        "from app.engines import engine\n"
+        "network = engine('torch').load(Path('model_store/digits'))[0]\n"
+        "batch = np.zeros((1, 1, 28, 28), np.uint8)\n"
+        "network(batch)\n"
+        "for _ in range(100):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        gate, errors = threading.Barrier(8), []\n"
+        "        def first():\n"
+        "            gate.wait()\n"
+        "            try: network(batch)\n"
+        "            except RuntimeError as error: errors.append(error)\n"
+        "        threads = [threading.Thread(target=first) for _ in range(8)]\n"
+        "        [thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "        os._exit(bool(errors))\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    top = Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=top, timeout=120)
+
+
 def test_a_model_runs_on_one_thread(folder):
     """A pool of threads would not live on after a pre-forking server's fork."""
     engine("torch").load(folder)
