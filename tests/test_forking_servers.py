@@ -208,7 +208,12 @@ def test_pythonanywhere_s_file_serves_digits_and_faces(engine, tmp_path):
         check_stops(process, file.with_suffix(".log"))
 
 
-@pytest.mark.parametrize("server", FORKING)
+def gunicorn_sync(file, address):
+    """Its plain worker answers in the thread that was forked; new threads have pools of their own."""
+    return [*gunicorn(file, address), "--worker-class", "sync", "--threads", "1"]
+
+
+@pytest.mark.parametrize("server", [FORKING[0], gunicorn_sync])
 def test_a_module_warmed_on_more_than_one_thread_would_be_noticed(server, tmp_path):
     """What the app's one thread is for; with it the same module answers."""
     file = tmp_path / "convolution.py"
