@@ -209,7 +209,7 @@ def test_pythonanywhere_s_file_serves_digits_and_faces(engine, tmp_path):
 
 
 def gunicorn_sync(file, address):
-    """Its plain worker answers in the thread that was forked; new threads have pools of their own."""
+    """Its plain worker answers in the forked thread; new threads have pools of their own."""
     return [*gunicorn(file, address), "--worker-class", "sync", "--threads", "1"]
 
 
