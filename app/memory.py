@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 from contextlib import suppress
 
-M_MMAP_THRESHOLD = -3  # malloc.h
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8  # malloc.h
 LARGE = 8 * 1024 * 1024  # bytes
 
 
@@ -16,4 +16,9 @@ def give_back_large_blocks() -> None:
     of, and every thread keeps the most that it has ever used. Other C libraries are left alone.
     """
     with suppress(AttributeError, OSError, TypeError):
-        ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, LARGE)
+        mallopt = ctypes.CDLL(None).mallopt
+        mallopt(M_MMAP_THRESHOLD, LARGE)
+        # Once one is set, glibc gives back whatever is above 128 KiB with each request, and the
+        # next has to ask for it again. Twice the other is the ratio that it takes by itself.
+        mallopt(M_TRIM_THRESHOLD, 2 * LARGE)
+        mallopt(M_ARENA_MAX, 2)  # or each of many threads would keep as much for itself

@@ -22,7 +22,7 @@ from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
 
-AT_ONCE = threading.BoundedSemaphore(8)  # requests that hold decoded pictures
+AT_ONCE = threading.Lock()  # a worker has a core: threads that share it only slow each other down
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
 # Width and height of a picture and what in it is to be classified.
@@ -47,7 +47,7 @@ class Upload:
 
 
 def predict(model: Model, uploads: Sequence[Upload], **options: Any) -> list[dict[str, Any]]:
-    """`answers`, of a few requests at a time: pictures take much memory, and cores are few."""
+    """`answers`, one request of this process at a time."""
     with AT_ONCE:
         return answers(model, uploads, **options)
 
