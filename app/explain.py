@@ -94,6 +94,11 @@ def drawn(pixels: NDArray[np.uint8], heat: Heat) -> str:
     mixed = (grey * (1 - share) + (0.35 * grey + 0.65 * COLOUR) * share).round().astype(np.uint8)
     factor = -(-SHOWN // mixed.shape[0])
     size = (mixed.shape[1] * factor, mixed.shape[0] * factor)
+    return data_url(Image.fromarray(mixed).resize(size, Image.Resampling.BILINEAR))
+
+
+def data_url(image: Image.Image) -> str:
+    """The picture as a PNG data URL."""
     buffer = io.BytesIO()
-    Image.fromarray(mixed).resize(size, Image.Resampling.BILINEAR).save(buffer, "PNG")
+    image.save(buffer, "PNG")
     return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()

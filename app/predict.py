@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import math
 import threading
 import time
@@ -17,7 +15,7 @@ from PIL import Image
 
 from app.decode import decode
 from app.errors import NotReady, Problem, TooLarge
-from app.explain import drawn
+from app.explain import data_url, drawn
 from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
@@ -133,7 +131,7 @@ def _digits(
         ]
         answer = {**ranked[0], "predictions": ranked[:top_k]}
         if shows.seen:
-            answer["seen"] = data_url(whole.pixels)
+            answer["seen"] = _seen(whole.pixels)
     return {**answer, "subjects": subjects}
 
 
@@ -144,7 +142,7 @@ def _answer(
     ranked = rank(model.card.labels, scores)
     answer = {"box": subject.box, **ranked[0], "predictions": ranked[:top_k]}
     if shows.seen:
-        answer["seen"] = data_url(subject.pixels)
+        answer["seen"] = _seen(subject.pixels)
     if shows.explanation and time.thread_time() < shows.until:
         heat = model.explainer(subject.pixels, int(scores.argmax()))
         answer["explanation"] = drawn(subject.pixels, heat)
@@ -171,10 +169,6 @@ def rank(labels: Sequence[str], scores: NDArray[np.float64]) -> list[dict[str, A
     return [{"label": labels[index], "score": round(float(scores[index]), 9)} for index in order]
 
 
-def data_url(pixels: NDArray[np.uint8]) -> str:
+def _seen(pixels: NDArray[np.uint8]) -> str:
     """What the network saw, uint8 (1, H, W) or (3, H, W), as a PNG data URL."""
-    buffer = io.BytesIO()
-    Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)).save(
-        buffer, "PNG"
-    )
-    return "data:image/png;base64," + base64.b64encode(buffer.getvalue()).decode()
+    return data_url(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))
