@@ -75,17 +75,7 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
     import torch  # noqa: PLC0415
 
     card = read_card(folder)
-    try:
-        content = (folder / CHECKPOINT).read_bytes()
-    except OSError as error:
-        raise StoreError(
-            f"{folder.name}: no readable {CHECKPOINT} ({error.strerror}); train the model again"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != card.sha256:
-        raise StoreError(
-            f"{folder.name}: {CHECKPOINT} is not the file that {CARD} describes (SHA-256 differs); "
-            "restore both from one place, or train the model again"
-        )
+    content = vouched(folder / CHECKPOINT, card.sha256, "train the model again")
     extra = {CARD: ""}
     try:
         with unsaid_deprecation():
@@ -115,6 +105,21 @@ def unsaid_deprecation() -> Iterator[None]:
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", r"`torch\.jit\.", category)
         yield
+
+
+def vouched(file: Path, sha256: str, remedy: str) -> bytes:
+    """The bytes of `file`, if the card has their SHA-256; raises `StoreError` with `remedy`."""
+    folder, name = file.parent.name, file.name
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise StoreError(f"{folder}: no readable {name} ({error.strerror}); {remedy}") from error
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise StoreError(
+            f"{folder}: {name} is not the file that {CARD} describes (SHA-256 differs); "
+            f"restore both from one place, or {remedy}"
+        )
+    return content
 
 
 def replace_file(path: Path, content: bytes) -> None:

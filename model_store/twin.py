@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_store.card import Card, CardError
-from model_store.store import CARD, StoreError, read_card, replace_file, unsaid_deprecation
+from model_store.store import (
+    CARD,
+    StoreError,
+    read_card,
+    replace_file,
+    unsaid_deprecation,
+    vouched,
+)
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -65,20 +72,10 @@ def load_twin(folder: Path) -> tuple[onnxruntime.InferenceSession, Card]:
     import onnxruntime  # noqa: PLC0415
 
     card = read_card(folder)
-    again = "write it again: python -m training twin"
+    again = f"write it again: python -m training twin {folder.name}"
     if not card.onnx_sha256:
-        raise StoreError(f"{folder.name}: it has no {TWIN}; {again} {folder.name}")
-    try:
-        content = (folder / TWIN).read_bytes()
-    except OSError as error:
-        raise StoreError(
-            f"{folder.name}: no readable {TWIN} ({error.strerror}); {again} {folder.name}"
-        ) from error
-    if hashlib.sha256(content).hexdigest() != card.onnx_sha256:
-        raise StoreError(
-            f"{folder.name}: {TWIN} is not the file that {CARD} describes (SHA-256 differs); "
-            f"restore both from one place, or {again} {folder.name}"
-        )
+        raise StoreError(f"{folder.name}: it has no {TWIN}; {again}")
+    content = vouched(folder / TWIN, card.onnx_sha256, again)
     options = onnxruntime.SessionOptions()
     # One thread needs no pool, which would not live on after a fork.
     options.intra_op_num_threads = options.inter_op_num_threads = 1
@@ -90,6 +87,6 @@ def load_twin(folder: Path) -> tuple[onnxruntime.InferenceSession, Card]:
     if embedded != card.bare():
         raise StoreError(
             f"{folder.name}: the card in {TWIN} differs from {CARD}; "
-            f"restore both from one place, or {again} {folder.name}"
+            f"restore both from one place, or {again}"
         )
     return session, card
