@@ -16,11 +16,13 @@ from PIL import Image
 from app.decode import decode
 from app.errors import NotReady, Problem, TooLarge
 from app.explain import data_url, drawn
+from app.memory import give_back_what_is_free
 from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
 
 AT_ONCE = threading.Lock()  # a worker has a core: threads that share it only slow each other down
+MUCH_WORK = 0.03  # seconds; a digit or a face takes less, a photo or many digits more
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
 # Width and height of a picture and what in it is to be classified.
@@ -45,9 +47,14 @@ class Upload:
 
 
 def predict(model: Model, uploads: Sequence[Upload], **options: Any) -> list[dict[str, Any]]:
-    """`answers`, one request of this process at a time."""
+    """`answers`, one request of this process at a time; gives back the memory of much work."""
     with AT_ONCE:
-        return answers(model, uploads, **options)
+        started = time.thread_time()
+        try:
+            return answers(model, uploads, **options)
+        finally:
+            if time.thread_time() - started > MUCH_WORK:
+                give_back_what_is_free()
 
 
 def answers(

@@ -231,7 +231,8 @@ def rarity(labels: Tensor, classes: int, balance: float) -> Tensor:
     """What is added to the logits (K) so that rare classes are found more often.
 
     `balance` times the negative logarithm of each class's share, as Menon et al. (2021) adjust
-    logits: 0 leaves the training part's shares, 1 makes all classes equally likely beforehand.
+    logits: 0 leaves the training part's shares, 1 makes all classes equally likely beforehand,
+    -1 takes the balanced sampler's equal shares back.
     """
     shares = torch.bincount(labels, minlength=classes).clamp_min(1) / len(labels)
     return -balance * shares.log()

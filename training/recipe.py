@@ -98,8 +98,9 @@ class Recipe:
     deviation 1 by: the whole "data", or each "picture" by itself, which takes its light out.
     `mirror` makes the network look at each picture and its mirror image and take the mean; `zoom`
     does so for the picture that many pixels closer and further at each side (0: not).
-    `balance` makes rare classes be found more often, from 0 (as often as the training part has
-    them) to 1 (as often as all others).
+    `balance` makes rare classes be found more often, from 0 (as often as they are trained on) to 1
+    (as often as all others, where they are trained on as often as they come); below 0 less often,
+    down to -1 (as often as they come, where the sampler is "balanced").
     `average` is the decay a step of the averaged weights that are then validated and exported
     (0: none).
     `choose_by` is what makes the best epoch: validation "accuracy", or "loss", which tells
@@ -238,7 +239,7 @@ def _check(recipe: Recipe, file: str) -> None:
         (recipe.standardise in ("data", "picture"), "“standardise” is data or picture"),
         (recipe.choose_by in ("accuracy", "loss"), "“choose_by” is accuracy or loss"),
         (recipe.zoom >= 0, "“zoom” must be 0 or more"),
-        (0 <= recipe.balance <= 1, "“balance” must be 0 to 1"),
+        (-1 <= recipe.balance <= 1, "“balance” must be -1 to 1"),
         (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
         (recipe.finish.lr > 0, "“finish.lr” must be above 0"),
         (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
