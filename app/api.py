@@ -131,13 +131,11 @@ def _json(content: bytes) -> dict[str, Any]:
 
 def _json_uploads(body: dict[str, Any]) -> list[Upload]:
     """Takes `image` and `images` out of `body`."""
-    single, several = body.pop("image", None), body.pop("images", None)
-    if single is not None and several is not None:
+    if "image" in body and "images" in body:
         raise BadParameter("Send either “image” or “images”, not both.")
-    if single is not None:
-        return [Upload(_base64(single, "image"))]
-    if several is None:
-        return []
+    if "image" in body:
+        return [Upload(_base64(body.pop("image"), "image"))]
+    several = body.pop("images", [])
     if not isinstance(several, list):
         raise BadParameter("“images” must be a list of base64 texts or data: URLs.")
     _check_count(len(several))

@@ -128,7 +128,10 @@ PROBLEMS = {
     "image is a list": ({"json": {"image": [SEVEN64]}}, 400, "“image”"),
     "images is a text": ({"json": {"images": SEVEN64}}, 400, "“images”"),
     "images holds a number": ({"json": {"images": [SEVEN64, 7]}}, 400, "images[1]"),
+    "image is null": ({"json": {"image": None}}, 400, "“image”"),
+    "images is null": ({"json": {"images": None}}, 400, "“images”"),
     "both": ({"json": {"image": SEVEN64, "images": [SEVEN64]}}, 400, "not both"),
+    "both, one of them null": ({"json": {"image": SEVEN64, "images": None}}, 400, "not both"),
     "model is a number": ({"json": {"image": SEVEN64, "model": 1}}, 400, "“model”"),
     "surrogate as model": (
         text(json.dumps({"image": SEVEN64, "model": "\ud800"}).encode()),
