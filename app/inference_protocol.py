@@ -88,7 +88,7 @@ def infer(name: str, version: str | None = None) -> Response:
         PREDICTIONS.labels(model.card.name, model.card.labels[index]).inc()
     output: Options = {"name": OUTPUT, "datatype": "FP32", "shape": list(probabilities.shape)}
     answer: Options = {"model_name": model.card.name, "model_version": model.card.version}
-    if isinstance(body.get("id"), str):
+    if body.get("id") is not None:
         answer["id"] = body["id"]
     if not as_bytes:
         output["data"] = [round(value, 9) for value in probabilities.ravel().tolist()]
@@ -123,6 +123,8 @@ def _parts() -> tuple[Options, bytes]:
         raise BadParameter("The body does not begin with valid JSON in UTF-8.") from error
     if not isinstance(body, dict):
         raise BadParameter("The JSON must be an object with “inputs”.")
+    if not isinstance(body.get("id"), str | None):
+        raise BadParameter("“id” must be a text.")
     return body, content[size:]
 
 
@@ -146,8 +148,8 @@ def _pictures(body: Options, tensors: bytes, model: Model) -> NDArray[np.uint8]:
     if given[0] > MOST:
         raise TooLarge(f"The tensor holds {given[0]} pictures; at most {MOST} are taken.")
     count = math.prod(given)
-    options = tensor.get("parameters")
-    if isinstance(options, dict) and "binary_data_size" in options:
+    options = _options(tensor)
+    if "binary_data_size" in options:
         if options["binary_data_size"] != count or len(tensors) != count:
             raise BadParameter(f"A tensor of the shape {given} takes {count} bytes.")
         pictures: NDArray[np.uint8] = np.frombuffer(tensors, np.uint8).reshape(given).copy()
@@ -164,10 +166,11 @@ def _pictures(body: Options, tensors: bytes, model: Model) -> NDArray[np.uint8]:
 
 
 def _wants_bytes(body: Options) -> bool:
-    """Whether the output is to come as bytes; raises `BadParameter` for another output's name."""
+    """Whether the output is to come as bytes; raises `BadParameter` where that is not said well."""
+    everything = _flag(body, "binary_data_output")
     outputs = body.get("outputs")
     if outputs is None:
-        return _flag(body, "binary_data_output")
+        return everything
     if not (
         isinstance(outputs, list)
         and len(outputs) == 1
@@ -178,6 +181,19 @@ def _wants_bytes(body: Options) -> bool:
     return _flag(outputs[0], "binary_data")
 
 
-def _flag(options: Options, name: str) -> bool:
-    parameters = options.get("parameters")
-    return isinstance(parameters, dict) and parameters.get(name) is True
+def _flag(holder: Options, name: str) -> bool:
+    given = _options(holder).get(name, False)
+    if not isinstance(given, bool):
+        raise BadParameter(f"“{name}” must be true or false.")
+    return given
+
+
+def _options(holder: Options) -> Options:
+    """The options of a request, a tensor or an output, which extensions of the protocol have.
+
+    Clients send null for what they leave out.
+    """
+    given = holder.get("parameters")
+    if not isinstance(given, dict | None):
+        raise BadParameter("“parameters” must be an object.")
+    return given or {}

@@ -99,6 +99,17 @@ WRONG = {
     "another output": {"inputs": [tensor()], "outputs": [{"name": "x"}]},
     "outputs no list": {"inputs": [tensor()], "outputs": 3},
     "inputs no list": {"inputs": {"a": 1}},
+    "id no text": {"inputs": [tensor()], "id": 7},
+    "parameters no object": {"inputs": [tensor()], "parameters": "x"},
+    "parameters of a tensor no object": {"inputs": [tensor(parameters=[])]},
+    "binary output neither true nor false": {
+        "inputs": [tensor()],
+        "parameters": {"binary_data_output": 1},
+    },
+    "binary data neither true nor false": {
+        "inputs": [tensor()],
+        "outputs": [{"name": "probabilities", "parameters": {"binary_data": "yes"}}],
+    },
 }
 
 
@@ -108,6 +119,13 @@ def test_a_wrong_request_is_a_problem_that_says_what_to_do(client, wrong):
     assert response.status_code == 400
     assert response.mimetype == "application/problem+json"
     assert response.get_json()["error"] == response.get_json()["detail"]
+
+
+def test_null_is_as_good_as_leaving_out(client):
+    given = {"id": None, "parameters": None, "outputs": None, "inputs": [tensor(parameters=None)]}
+    response = client.post("/v2/models/digits/infer", json=given)
+    assert response.status_code == 200
+    assert "id" not in response.get_json()
 
 
 @pytest.mark.parametrize("length", ["x", "-1", "9999999", "3", "²"])
