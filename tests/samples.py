@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 
+import jsonschema
 import torch
 from PIL import Image, ImageDraw
 
@@ -73,3 +74,13 @@ def seven(mode="L", size=(280, 280), ink=0, ground=255):
     line = [(x * width, y * height) for x, y in points]
     ImageDraw.Draw(picture).line(line, fill=ink, width=max(1, min(size) // 14))
     return picture
+
+
+def validate(app, answer, schema):
+    """Checks an answer against a schema, or the name of one, of the published document."""
+    document = app.test_client().get("/openapi.json").get_json()
+    if isinstance(schema, str):
+        schema = {"$ref": f"#/components/schemas/{schema}"}
+    jsonschema.Draft202012Validator({**schema, "components": document["components"]}).validate(
+        answer
+    )
