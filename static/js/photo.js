@@ -1,8 +1,9 @@
 /** A photo that was chosen: made small enough to send, and asked about. */
 
+import { post } from "./post.js";
+
 const LONGEST = 2048; // pixels of the longer side of what is sent instead of a very large file
 const LARGE = 4 * 1024 * 1024; // bytes; a larger file is sent smaller
-const PATIENCE = 30_000; // ms that an answer may take
 
 /**
  * The photo as it is sent: a large file's picture is made smaller where the browser can read it,
@@ -28,12 +29,7 @@ export async function lightened(file) {
 export async function ask(url, file, signal) {
   let response;
   try {
-    response = await fetch(url, {
-      method: "POST",
-      headers: { "Content-Type": "application/octet-stream", Accept: "application/json" },
-      body: file,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
-    });
+    response = await post(url, file, { "Content-Type": "application/octet-stream" }, { signal });
   } catch (cause) {
     if (signal.aborted) throw cause;
     throw new Error(

@@ -1,5 +1,7 @@
 /** Asks the server what a drawing shows, while it is still being drawn. */
 
+import { post } from "./post.js";
+
 const PAUSE = 50; // ms from one request to the next at least
 const PAUSE_AFTER_FAILURE = 1000; // ms
 const PATIENCE = 10_000; // ms that an answer may take
@@ -57,27 +59,20 @@ export class Reader {
     this.#tell(outcome);
   }
 
-  async #ask(picture, flight) {
+  async #ask(picture, { signal }) {
     this.#nextAt = performance.now() + PAUSE;
-    const timer = setTimeout(() => flight.abort(), PATIENCE);
     try {
-      const response = await fetch(this.#url, {
-        method: "POST",
-        headers: { "Content-Type": "image/png", Accept: "application/json" },
-        body: picture,
-        signal: flight.signal,
-      });
+      const headers = { "Content-Type": "image/png" };
+      const response = await post(this.#url, picture, headers, { signal, patience: PATIENCE });
       if (response.ok) return { result: (await response.json()).results[0] };
       if (response.status === 422) return { blank: true };
       return this.#failure(await problemOf(response), response.headers.get("Retry-After"));
-    } catch {
+    } catch (cause) {
       return this.#failure(
-        flight.signal.aborted
+        cause.name === "TimeoutError"
           ? "Glimpse took too long to answer. Draw on to try again."
           : "Glimpse cannot be reached. Check the connection, then draw on to try again.",
       );
-    } finally {
-      clearTimeout(timer);
     }
   }
 

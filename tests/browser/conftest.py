@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -34,9 +35,9 @@ FLAGS = [
 OpenPage = Callable[..., Page]
 
 
-@pytest.fixture(scope="package")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the app as `make run` starts it, on a free port.
+@contextmanager
+def serving(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[str]:
+    """The address of the app as `make run` starts it, on a free port, with settings of its own.
 
     The model for digits is the repository's; that for faces answers by their light, so that the
     page's tests do not depend on what a network says.
@@ -49,7 +50,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         address = f"127.0.0.1:{probe.getsockname()[1]}"
     log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "gunicorn", "--bind", address, "wsgi:app"]
-    environment = {**os.environ, "GLIMPSE_MODEL_STORE": str(store)}
+    environment = {**os.environ, "GLIMPSE_MODEL_STORE": str(store), **settings}
     with log.open("wb") as output:
         process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=output, stderr=output)
         try:
@@ -58,6 +59,12 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         finally:
             process.terminate()
             process.wait(timeout=30)
+
+
+@pytest.fixture(scope="package")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with serving(tmp_path_factory) as address:
+        yield address
 
 
 def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> None:
@@ -101,7 +108,7 @@ def open_page(browser: Browser, server: str) -> Iterator[OpenPage]:
         crashes.append(crash)
 
     def open_(path: str = "/", **options: Any) -> Page:
-        context = browser.new_context(base_url=server, **options)
+        context = browser.new_context(**{"base_url": server, **options})
         contexts.append(context)
         page = context.new_page()
         page.on("pageerror", note)
