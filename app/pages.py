@@ -1,10 +1,20 @@
 """The pages, for people: HTML around the same classification that the API gives."""
 
-from flask import Blueprint, current_app, render_template
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from flask import Blueprint, current_app, render_template, request
 
 from app.models import models
+from app.openapi import EVERYWHERE, SAMPLE, document
+
+WIDTH = 76  # characters of a line of JSON
+LONG_TEXT, MANY_NUMBERS, SHOWN = 100, 32, 8
 
 pages = Blueprint("pages", __name__)
+pages.add_app_template_filter(json.dumps, "json")
 
 
 @pages.get("/")
@@ -27,3 +37,41 @@ def faces() -> str:
         recall=list(recall),
         most_bytes=current_app.config["MAX_BYTES"],
     )
+
+
+@pages.get("/docs")
+def docs() -> str:
+    """The API: what `/openapi.json` says, and forms to try it."""
+    return render_template(
+        "docs.html",
+        document=document(),
+        everywhere=EVERYWHERE,
+        models=list(models().ready),
+        root=request.url_root.rstrip("/"),
+        sample=SAMPLE,
+    )
+
+
+@pages.app_template_filter()
+def pretty(value: Any, indent: str = "") -> str:
+    """JSON for people: on one line what fits there; base64 and long lists of numbers cut short.
+
+    static/js/json.js does the same in the browser.
+    """
+    if isinstance(value, dict):
+        parts = [f"{json.dumps(k)}: {pretty(v, indent + '  ')}" for k, v in value.items()]
+        first, last = "{}"
+    elif isinstance(value, list):
+        parts = [pretty(each, indent + "  ") for each in value]
+        if len(parts) > MANY_NUMBERS and all(isinstance(each, int | float) for each in value):
+            parts = [*parts[:SHOWN], f"… {len(parts)} in all"]
+        first, last = "[]"
+    else:
+        if isinstance(value, str) and len(value) > LONG_TEXT and " " not in value:
+            value = f"{value[:48]}… {len(value)} characters"
+        return json.dumps(value, ensure_ascii=False)
+    line = first + ", ".join(parts) + last
+    if len(indent + line) <= WIDTH and "\n" not in line:
+        return line
+    inner = f",\n{indent}  ".join(parts)
+    return f"{first}\n{indent}  {inner}\n{indent}{last}"
