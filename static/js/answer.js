@@ -1,8 +1,6 @@
 /** Shows what the network answered. */
 
-import { percent } from "./score.js";
-
-const SURE = 0.8; // a score below it is said to be unsure
+import { doubt, percent } from "./score.js";
 
 export class Answer {
   #root;
@@ -26,7 +24,7 @@ export class Answer {
     this.#part("label").textContent = label;
     this.#root.style.setProperty("--length", label.length);
     this.#part("score").textContent = percent(score);
-    this.#part("sureness").textContent = sureness(predictions);
+    this.#part("sureness").textContent = doubt(predictions) || "the network’s score";
     const scores = subjects.map((subject) => subject.score);
     this.#list(subjects);
     this.#select(subjects, scores.indexOf(Math.min(...scores)));
@@ -94,10 +92,4 @@ export class Answer {
     this.#scores[digit].textContent = score === null ? "–" : percent(score);
     this.#fills[digit].closest("tr").classList.toggle("is-best", best);
   }
-}
-
-/** In words, how the best score stands to the next. */
-export function sureness([best, next]) {
-  if (best.score >= SURE || !next) return "the network’s score";
-  return `not sure: ${best.label} or ${next.label}`;
 }
