@@ -23,6 +23,18 @@ def draw() -> str:
     return render_template("draw.html")
 
 
+@pages.get("/batch")
+def batch() -> str:
+    """The page on which many pictures are read, and the answers taken along as CSV."""
+    return render_template(
+        "batch.html",
+        cards=[model.card for model in models().ready.values()],
+        default=current_app.config["DEFAULT_MODEL"],
+        most_bytes=current_app.config["MAX_BYTES"],
+        most_images=current_app.config["MAX_IMAGES"],
+    )
+
+
 @pages.get("/faces")
 def faces() -> str:
     """The page on which the faces of a photo are found and read."""

@@ -22,7 +22,10 @@ def post(client, png, path="/api/predict", **options):
     return client.post(path, data=png, content_type="image/png", **options)
 
 
-PAGES = ["/", "/faces", "/docs", "/none", "/api/models", "/healthz", "/static/css/base.css"]
+PAGES = [
+    *("/", "/faces", "/batch", "/docs"),
+    *("/none", "/api/models", "/healthz", "/static/css/base.css"),
+]
 
 
 @pytest.mark.parametrize("path", PAGES)

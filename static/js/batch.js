@@ -1,0 +1,192 @@
+/** The page for many pictures: wires their choice to the queue, the table and the CSV file. */
+
+import { csv } from "./csv.js";
+import { whenFiles } from "./files.js";
+import { Queue } from "./queue.js";
+import { Table } from "./table.js";
+
+const MOST = 100; // pictures in the table
+const MOST_COUNTS = 12; // labels that are counted in the summary
+const TOLD = 4; // times that progress is read out
+
+const element = (id) => document.getElementById(id);
+const drop = element("drop");
+const model = element("model");
+const faces = element("faces");
+const go = element("go");
+const folder = element("folder-input");
+
+const table = new Table(element("answers"));
+const limits = { images: Number(drop.dataset.mostImages), bytes: Number(drop.dataset.mostBytes) };
+const queue = new Queue(limits, {
+  answer(entry, { result, error }) {
+    Object.assign(entry, { result, error });
+    table.show(entry);
+    table.order();
+    tell();
+  },
+  wait(seconds) {
+    const sentence = `The server asks to wait: going on in ${seconds} s.`;
+    element("count").textContent = sentence;
+    say(sentence);
+  },
+  halt(sentence) {
+    notice(`${sentence} Press “Go on” to try again.`);
+    tell();
+  },
+  end() {
+    tell();
+    say(`Done: ${progress()}`);
+  },
+});
+let quarter = 0;
+
+whenFiles(drop, [element("pictures-input"), folder], MOST, take, () =>
+  notice("The folder cannot be read. Choose its pictures instead."),
+);
+for (const setting of [model, faces]) setting.addEventListener("change", askAgain);
+go.addEventListener("click", () => {
+  if (queue.running) {
+    queue.stop();
+    tell();
+    say(`Stopped: ${progress()}`);
+  } else {
+    start();
+  }
+});
+element("clear").addEventListener("click", clear);
+element("download").addEventListener("click", download);
+for (const part of [folder, folder.previousElementSibling]) part.hidden = !("webkitdirectory" in folder);
+showFaces();
+
+/** Takes files into the table, as far as there is room, and asks about them. */
+function take(files) {
+  const room = MOST - table.entries.length;
+  const taken = files.slice(0, room);
+  const left = files.length > room;
+  element("note").textContent = room
+    ? `More than ${MOST} pictures: the first ${MOST} are taken.`
+    : `The table holds ${MOST} pictures already. Clear it, then choose others.`;
+  element("note").hidden = !left;
+  if (!taken.length) return say(element("note").textContent);
+  for (const entry of taken) table.show(entry);
+  table.order();
+  queue.add(taken);
+  start();
+  if (left) say(element("note").textContent);
+}
+
+function start() {
+  element("error").hidden = true;
+  const url = new URL(drop.dataset.predictUrl, location);
+  url.searchParams.set("model", model.value);
+  if (isForFaces()) url.searchParams.set("faces", faces.value);
+  queue.start(url);
+  say(progress());
+  tell();
+}
+
+/** Asks about all pictures anew, since the settings are others. */
+function askAgain() {
+  showFaces();
+  const { entries } = table;
+  if (!entries.length) return;
+  queue.clear();
+  for (const entry of entries) {
+    Object.assign(entry, { result: undefined, error: undefined });
+    table.show(entry);
+  }
+  table.order();
+  queue.add(entries);
+  start();
+}
+
+function clear() {
+  queue.clear();
+  table.clear();
+  for (const id of ["error", "note"]) element(id).hidden = true;
+  tell();
+  say("The table is empty.");
+  element("pictures-input").focus();
+}
+
+/** Shows how far it is, and what there is to press. */
+function tell() {
+  const { entries } = table;
+  const done = entries.filter(isDone);
+  drop.dataset.state = entries.length ? "full" : "empty";
+  element("results").hidden = !entries.length;
+  drop.querySelector(".button").classList.toggle("primary", !entries.length);
+  element("progress").max = entries.length || 1;
+  element("progress").value = done.length;
+  element("count").textContent = progress();
+  element("download").disabled = !done.length;
+  const over = done.length === entries.length;
+  if (over && document.activeElement === go) element("download").focus();
+  go.hidden = over;
+  go.textContent = queue.running ? "Stop" : "Go on";
+  element("counts").replaceChildren(...counts(done).map(([label, count]) => chip(label, count)));
+  const reached = Math.floor((TOLD * done.length) / (entries.length || 1));
+  if (queue.running && reached > quarter) say(progress());
+  quarter = reached;
+}
+
+function progress() {
+  const { entries } = table;
+  const failed = entries.filter(({ error }) => error).length;
+  const told = `${entries.filter(isDone).length} of ${entries.length}`;
+  return failed ? `${told}, ${failed} failed` : told;
+}
+
+function isDone({ result, error }) {
+  return Boolean(result ?? error);
+}
+
+/** How often each label stands in the table, the most frequent first. */
+function counts(entries) {
+  const found = new Map();
+  for (const { result } of entries) {
+    for (const { label } of result?.faces ?? (result ? [result] : [])) {
+      found.set(label, (found.get(label) ?? 0) + 1);
+    }
+  }
+  const all = [...found].sort(([, a], [, b]) => b - a);
+  const others = all.slice(MOST_COUNTS).reduce((sum, [, count]) => sum + count, 0);
+  return others ? [...all.slice(0, MOST_COUNTS), ["others", others]] : all;
+}
+
+function chip(label, count) {
+  const item = document.createElement("li");
+  const name = document.createElement("b");
+  name.textContent = label;
+  item.append(name, ` ${count}×`);
+  return item;
+}
+
+function download() {
+  const { labels } = model.selectedOptions[0].dataset;
+  const text = csv(table.entries.filter(isDone), JSON.parse(labels));
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
+  link.download = `${model.value}.csv`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+}
+
+function isForFaces() {
+  return model.selectedOptions[0].dataset.task === "face";
+}
+
+function showFaces() {
+  faces.parentElement.hidden = !isForFaces();
+}
+
+function notice(sentence) {
+  element("error").textContent = sentence;
+  element("error").hidden = false;
+}
+
+/** Has a screen reader say `text`. */
+function say(text) {
+  element("live").textContent = text;
+}
