@@ -33,6 +33,7 @@ NEARLY_LEVEL = 8  # degrees; a face that was turned by more is looked at once mo
 SMALL = 24  # a face's side at SIDE below which others may have been missed, pixels
 TILTS = (-40, 40, 90, -90, 180)  # degrees by which a photo without upright faces is turned
 OVERLAP = 0.2  # of intersection over union: more, and two boxes are of one face
+NATURAL = 10  # degrees; heads in the training pictures are held as tilted as this
 MARGIN = 1.09  # a crop's side over the face's, the square root of its box's area
 
 FACES_MOST = 1024  # libfacedetection gives no more
@@ -84,7 +85,9 @@ def find(photo: Image.Image) -> list[Face]:
 
 
 def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float = MARGIN) -> Bytes:
-    """The face as (channels, size, size): upright, of the frame that FER2013's faces have."""
+    """The face as (channels, size, size): of the frame that FER2013's faces have, and set upright
+    as far as it is tilted by more than `NATURAL`.
+    """
     side = face.side * margin
     x, y = face.x + face.width / 2, face.y + face.height / 2
     # A face much larger than the crop is reduced first: what follows looks at few pixels.
@@ -94,7 +97,7 @@ def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float 
     near = _padded(photo, box).convert("L" if channels == 1 else "RGB").reduce(factor)
     x, y, side = (x - box[0]) / factor, (y - box[1]) / factor, side / factor
     scale = side / size
-    angle = math.radians(face.tilt)
+    angle = math.radians(math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt))
     along, across = scale * math.cos(angle), scale * math.sin(angle)
     middle = size / 2
     matrix = (

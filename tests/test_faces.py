@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -114,8 +115,9 @@ def test_a_face_on_its_side_is_set_upright(degrees):
     assert abs(off) < 20
 
 
-def test_a_crop_is_upright_and_framed():
+def test_a_crop_is_upright_and_framed(monkeypatch):
     """The same face, tilted, gives nearly the same crop."""
+    monkeypatch.setattr(faces, "NATURAL", 0)
     straight = photo("astronaut")
     (face,) = faces.find(straight)
     level = faces.cut(straight, face, 48, 1).astype(float)
@@ -127,6 +129,15 @@ def test_a_crop_is_upright_and_framed():
     correlation = np.corrcoef(level[0, inner, inner].ravel(), again[0, inner, inner].ravel())[0, 1]
     assert correlation > 0.5
     assert found.tilt - face.tilt == pytest.approx(-15, abs=6)
+
+
+@pytest.mark.parametrize(("tilt", "turned"), [(0, 0), (8, 0), (-8, 0), (30, 20), (-100, -90)])
+def test_a_crop_keeps_the_tilt_that_heads_are_held_at(monkeypatch, tilt, turned):
+    image = photo("astronaut")
+    face = faces.Face(90.0, 30.0, 90.0, 90.0, tilt, 1.0)
+    crop = faces.cut(image, face, 48, 1)
+    monkeypatch.setattr(faces, "NATURAL", 0)
+    assert np.array_equal(crop, faces.cut(image, replace(face, tilt=turned), 48, 1))
 
 
 def test_a_crop_beyond_the_photos_edge_repeats_the_edge():

@@ -1,5 +1,7 @@
 /** Asks the server about many pictures: in small groups, two requests at a time. */
 
+import { post } from "./post.js";
+
 const AT_ONCE = 2; // requests under way; a worker of the server answers one at a time
 const GROUP = 8; // pictures of a request: more are hardly faster, and answers come less steadily
 const GROUP_BYTES = 2 * 1024 * 1024; // of a request with several pictures
@@ -113,7 +115,7 @@ export class Queue {
     let again = [];
     for (let losses = 0; ; ) {
       await this.#turn(signal);
-      const { results, problem, wait, refusal, loss } = await post(this.#url, group, signal);
+      const { results, problem, wait, refusal, loss } = await request(this.#url, group, signal);
       if (wait) {
         this.#notBefore = Date.now() + wait * 1000;
         continue;
@@ -167,17 +169,12 @@ export class Queue {
 }
 
 /** One request; gives one of {results}, {problem}, {wait}, {refusal}, {loss}. */
-async function post(url, group, signal) {
+async function request(url, group, signal) {
   const form = new FormData();
   for (const { file } of group) form.append("file", file);
   let response, body;
   try {
-    response = await fetch(url, {
-      method: "POST",
-      headers: { Accept: "application/json" },
-      body: form,
-      signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]),
-    });
+    response = await post(url, form, {}, { signal, patience: PATIENCE });
     body = await response.json().catch((cause) => {
       if (cause.name !== "SyntaxError") throw cause;
       return null;

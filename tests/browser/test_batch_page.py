@@ -304,9 +304,9 @@ def test_a_connection_lost_twice_is_said_and_can_be_gone_on_from(stubbed: Page):
 
 
 def test_what_every_picture_would_be_told_is_told_once(stubbed: Page):
-    reply(stubbed, {"status": 401, "body": {"detail": "This server asks for a key."}})
+    reply(stubbed, {"status": 404, "body": {"detail": "There is no model of that name."}})
     choose(stubbed, *sevens(20))
-    expect(stubbed.get_by_test_id("error")).to_contain_text("asks for a key")
+    expect(stubbed.get_by_test_id("error")).to_contain_text("no model of that name")
     assert len(asked(stubbed)) == 2
     assert {row[1] for row in rows(stubbed)} == {"waiting"}
 

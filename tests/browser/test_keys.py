@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Page, expect
+from samples import encode, seven
 
 from .conftest import OpenPage, serving
 from .drawing import draw
@@ -67,6 +68,18 @@ def test_a_photo_waits_for_the_key_too(open_guarded: Open):
     choose(page, "astronaut")
     give(page, KEY)
     labels(page, 1)
+    expect(page.get_by_test_id("key")).to_be_hidden()
+
+
+def test_many_pictures_wait_for_one_key(open_guarded: Open):
+    page = open_guarded("/batch")
+    picture = {"mimeType": "image/png", "buffer": encode(seven())}
+    page.get_by_test_id("pictures-input").set_input_files(
+        [{"name": f"{index}.png", **picture} for index in range(20)]
+    )
+    expect(page.get_by_test_id("key")).to_be_visible(timeout=SLOW)
+    give(page, KEY)
+    expect(page.get_by_test_id("count")).to_contain_text("20 of 20", timeout=SLOW)
     expect(page.get_by_test_id("key")).to_be_hidden()
 
 
