@@ -4,8 +4,6 @@ import { hasCamera, takePhoto } from "./camera.js";
 import { ask, lightened } from "./photo.js";
 import { percent } from "./score.js";
 
-const NARROW = 64; // CSS pixels of a box below which only the selected face wears its label
-
 const element = (id) => document.getElementById(id);
 const drop = element("drop");
 const photo = element("photo");
@@ -49,19 +47,17 @@ document.addEventListener("paste", (event) => {
   if (file) read(file);
 });
 
-if (hasCamera) {
-  const button = element("use-camera");
-  button.hidden = false;
-  button.addEventListener("click", async () => {
-    try {
-      const shot = await takePhoto(element("camera"));
-      if (shot) read(shot);
-    } catch {
-      fail("The camera cannot be used. Allow it in the browser, or choose a photo.");
-    }
-    button.focus();
-  });
-}
+const useCamera = element("use-camera");
+useCamera.hidden = !hasCamera;
+useCamera.addEventListener("click", async () => {
+  try {
+    const shot = await takePhoto(element("camera"));
+    if (shot) read(shot);
+  } catch {
+    fail("The camera cannot be used. Allow it in the browser, or choose a photo.");
+  }
+  useCamera.focus();
+});
 
 /** Shows `file` and what its faces show. */
 async function read(file) {
@@ -121,8 +117,6 @@ function fail(sentence) {
 /** Shows a result of /api/predict: a box for each face, one of them selected. */
 function tell({ width, height, faces }, index) {
   drop.dataset.state = "photo";
-  const narrowest = Math.min(...faces.map((face) => face.box.width / width));
-  boxes.classList.toggle("is-crowd", faces.length > 1 && narrowest * boxes.clientWidth < NARROW);
   boxes.replaceChildren(...faces.map((face, place) => box(face, place, faces, width, height)));
   select(Math.min(index, faces.length - 1), faces);
   const count = faces.length === 1 ? "One face" : `${faces.length} faces, the largest`;
@@ -139,6 +133,9 @@ function box(face, index, faces, width, height) {
     width: `${(100 * face.box.width) / width}%`,
     height: `${(100 * face.box.height) / height}%`,
   });
+  // How far the photo's edges are, for the label: in widths of the face.
+  button.style.setProperty("--before", face.box.x / face.box.width);
+  button.style.setProperty("--after", (width - face.box.x) / face.box.width - 1);
   const tag = document.createElement("span");
   tag.className = "tag";
   const label = document.createElement("span");
