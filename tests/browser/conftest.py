@@ -45,10 +45,23 @@ def serving(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterat
     store = tmp_path_factory.mktemp("store")
     (store / "digits").symlink_to(ROOT / "model_store" / "digits")
     save(script(ByLight()), face_card(), store / "emotions")
+    with serving(store, tmp_path_factory.mktemp("server") / "log") as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app with the repository's models, for tests of how the pages look."""
+    with serving(ROOT / "model_store", tmp_path_factory.mktemp("shipped") / "log") as address:
+        yield address
+
+
+@contextmanager
+def serving(store: Path, log: Path) -> Iterator[str]:
+    """gunicorn over the models in `store`, until the block ends; `log` is where it writes."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    log = tmp_path_factory.mktemp("server") / "log"
     command = [sys.executable, "-m", "gunicorn", "--bind", address, "wsgi:app"]
     environment = {**os.environ, "GLIMPSE_MODEL_STORE": str(store), **settings}
     with log.open("wb") as output:

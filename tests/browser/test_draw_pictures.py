@@ -11,14 +11,9 @@ from playwright.sync_api import Page, expect
 from samples import encode, seven
 
 from .drawing import DOWNSTROKE, draw, settle
-from .strokes import HANDS, placed
-from .test_draw_page import SEVEN, expect_empty
+from .scenes import NUMBER, SEVEN
+from .test_draw_page import expect_empty
 
-NUMBER = [
-    stroke
-    for place, digit in enumerate([2, 0, 2, 6])
-    for stroke in placed(HANDS["plain"][digit], 0.04 + 0.24 * place, 0.35, 0.2)
-]
 BLANK = "data:image/gif;base64,R0lGODlhAQABAAAAACH5BAEKAAEALAAAAAABAAEAAAICTAEAOw=="
 
 

@@ -10,19 +10,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from .conftest import OpenPage
-
-PHOTOS = Path(__file__).resolve().parents[1] / "photos"
-PHONE = {"width": 360, "height": 740}
-SLOW = 20_000  # ms in which an answer comes on a busy machine
+from .scenes import PHOTOS, SLOW, choose
 
 
 @pytest.fixture
 def page(open_page: OpenPage) -> Page:
     return open_page("/faces")
-
-
-def choose(page: Page, name: str) -> None:
-    page.get_by_test_id("photo-input").set_input_files(PHOTOS / f"{name}.jpg")
 
 
 def hand_over(page: Page, name: str, event: str) -> None:
@@ -150,25 +143,9 @@ def test_the_answer_is_read_out(page: Page):
     expect(page.locator("#live")).to_contain_text("4 faces, the largest", timeout=SLOW)
 
 
-def test_the_page_never_scrolls_sideways(open_page: OpenPage):
-    page = open_page("/faces", viewport=PHONE)
-    choose(page, "family")
-    labels(page, 4)
-    width = page.evaluate("[document.documentElement.scrollWidth, innerWidth]")
-    assert width[0] <= width[1]
-
-
 def test_the_page_says_what_happens_to_the_photo_and_what_cannot_be_known(page: Page):
     expect(page.locator("#privacy")).to_contain_text("Nothing is stored")
     expect(page.locator(".caution")).to_contain_text("An expression is not a feeling")
-
-
-def test_no_request_leaves_the_host(page: Page, server: str):
-    asked: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    choose(page, "astronaut")
-    labels(page, 1)
-    assert all(url.startswith((server, "blob:", "data:")) for url in asked)
 
 
 def test_pages_lead_to_each_other(page: Page):
