@@ -36,29 +36,19 @@ OpenPage = Callable[..., Page]
 
 
 @contextmanager
-def serving(tmp_path_factory: pytest.TempPathFactory, **settings: str) -> Iterator[str]:
+def serving(
+    folder: pytest.TempPathFactory, store: Path | None = None, **settings: str
+) -> Iterator[str]:
     """The address of the app as `make run` starts it, on a free port, with settings of its own.
 
-    The model for digits is the repository's; that for faces answers by their light, so that the
-    page's tests do not depend on what a network says.
+    Of the models in `store`; without one the model for digits is the repository's, and that for
+    faces answers by their light, so that the page's tests do not depend on what a network says.
     """
-    store = tmp_path_factory.mktemp("store")
-    (store / "digits").symlink_to(ROOT / "model_store" / "digits")
-    save(script(ByLight()), face_card(), store / "emotions")
-    with serving(store, tmp_path_factory.mktemp("server") / "log") as address:
-        yield address
-
-
-@pytest.fixture(scope="package")
-def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of the app with the repository's models, for tests of how the pages look."""
-    with serving(ROOT / "model_store", tmp_path_factory.mktemp("shipped") / "log") as address:
-        yield address
-
-
-@contextmanager
-def serving(store: Path, log: Path) -> Iterator[str]:
-    """gunicorn over the models in `store`, until the block ends; `log` is where it writes."""
+    if store is None:
+        store = folder.mktemp("store")
+        (store / "digits").symlink_to(ROOT / "model_store" / "digits")
+        save(script(ByLight()), face_card(), store / "emotions")
+    log = folder.mktemp("server") / "log"
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -77,6 +67,13 @@ def serving(store: Path, log: Path) -> Iterator[str]:
 @pytest.fixture(scope="package")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with serving(tmp_path_factory) as address:
+        yield address
+
+
+@pytest.fixture(scope="package")
+def shipped(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the app with the repository's models, for tests of how the pages look."""
+    with serving(tmp_path_factory, ROOT / "model_store") as address:
         yield address
 
 
