@@ -160,6 +160,14 @@ def test_a_folder_fills_the_table_and_each_failure_has_its_own_reason(
     expect(page.get_by_test_id("counts").get_by_role("listitem")).to_have_text(["7 2×"])
 
 
+def test_where_all_of_a_request_fail_each_has_its_own_reason(page: Page, folder: Path):
+    choose(page, folder / "blank.png", folder / "broken.png")
+    done(page, "2 of 2, 2 failed")
+    blank, broken = rows(page)
+    assert blank[1].startswith("The picture is blank")
+    assert broken[1].startswith("This is not an image")
+
+
 def test_the_csv_file_is_what_the_command_prints(page: Page, folder: Path):
     page.get_by_test_id("folder-input").set_input_files(folder)
     done(page, "4 of 4, 2 failed")
@@ -402,6 +410,8 @@ def test_pictures_can_be_pasted(page: Page):
 
 
 def test_the_page_works_with_the_keyboard_alone(page: Page):
+    # Playwright is to be listening before the key is pressed, on a busy machine too.
+    page.on("filechooser", lambda _: None)
     page.get_by_test_id("model").focus()
     page.keyboard.press("Tab")
     expect(page.get_by_test_id("pictures-input")).to_be_focused()
