@@ -12,10 +12,11 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from app.texts import number, percent, t
+
 WIDTH = 360
 MOST_NAMED = 20  # classes of a matrix with room for labels and counts
 FLOORS = {0.99: 5, 0.98: 4, 0.95: 5, 0.9: 5, 0.8: 4, 0.5: 5, 0.0: 4}  # of an axis, and its steps
-NO_BREAK = "\u00a0"
 
 Point = Sequence[float]
 
@@ -42,11 +43,6 @@ class Frame:
         return round(self.bottom - share * (self.bottom - self.top), 2)
 
 
-def percent(share: float, digits: int = 2) -> str:
-    """A share of 0..1 as people read it: 0.9966 is 99.66 %."""
-    return f"{100 * share:.{digits}f}{NO_BREAK}%"
-
-
 def floor(least: float) -> float:
     """The round value at which an axis that ends at 1 may begin to show `least` well."""
     return next((each for each in FLOORS if least > each), 0.0)
@@ -60,14 +56,18 @@ def matrix(counts: Sequence[Sequence[int]], labels: Sequence[str], description: 
     top = (66 if slanted else 36) if named else 18
     side = (WIDTH - left - (16 if slanted else 2)) / len(labels)
     parts = [
-        _text("predicted", left + side * len(labels) / 2, 11, "axis", text_anchor="middle"),
-        _turned("true", 10, top + side * len(labels) / 2, -90, "axis", text_anchor="middle"),
+        _text(
+            t("chart.predicted"), left + side * len(labels) / 2, 11, "axis", text_anchor="middle"
+        ),
+        _turned(
+            t("chart.true"), 10, top + side * len(labels) / 2, -90, "axis", text_anchor="middle"
+        ),
     ]
     if named:
         parts += _matrix_names(labels, left, top, side, slanted=slanted)
     parts += _cells(counts, labels, left, top, side, named=named)
     height = top + side * len(labels) + 2
-    return _picture("matrix", "Confusion matrix", description, height, parts)
+    return _picture("matrix", t("chart.matrix"), description, height, parts)
 
 
 def _matrix_names(
@@ -106,12 +106,20 @@ def _cells(
                 height=_short(side - 1.5), rx=min(4, _short(side / 8)), class_=f"cell {kind}",
                 fill_opacity=strength,
             )  # fmt: skip
-            said = f"{labels[at]} taken for {labels[to]}" if at != to else f"{labels[at]}, right"
-            parts = [_tag("title", escape(f"{said}: {count:,} of {sum(row):,}")), rect]
+            said = mistake(labels[at], labels[to])
+            if at == to:
+                said = t("chart.right", label=labels[at])
+            title = t("chart.cell", what=said, count=count, total=sum(row))
+            parts = [_tag("title", escape(title)), rect]
             if named and count:
                 middle = x + side / 2, y + side / 2 + 4
                 parts.append(_text(str(count), *middle, "count", text_anchor="middle"))
             yield _tag("g", *parts)
+
+
+def mistake(true: str, predicted: str) -> str:
+    """In words, that a class was taken for another."""
+    return t("chart.mistake", true=true, predicted=predicted)
 
 
 def _shade(count: int, most: int, *, right: bool) -> tuple[str, float]:
@@ -147,7 +155,7 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], description: str)
         ends = {"x1": frame.x(low), "x2": frame.x(high), "y1": y, "y2": y}
         parts.append(_tag("line", class_=f"reach of-{index}", **ends))
         parts.append(_tag("circle", cx=frame.x(accuracy), cy=y, r=5.5, class_=f"dot of-{index}"))
-    return _picture("interval", "Accuracy with its 95 % interval", description, bottom + 22, parts)
+    return _picture("interval", t("chart.interval"), description, bottom + 22, parts)
 
 
 def pairs(rows: Sequence[tuple[str, float, float]], description: str) -> Markup:
@@ -166,7 +174,7 @@ def pairs(rows: Sequence[tuple[str, float, float]], description: str) -> Markup:
             _tag("circle", cx=x, cy=y, r=radius, class_=f"dot of-{which}")
             for which, x, radius in ((0, first, 6), (1, second, 4))
         ]
-    return _picture("pairs", "Recall of each class", description, bottom + 22, parts)
+    return _picture("pairs", t("chart.recalls"), description, bottom + 22, parts)
 
 
 def _across(frame: Frame, least: float) -> list[Markup]:
@@ -203,7 +211,8 @@ def training(
             f"{frame.x(at)},{frame.y(epoch[index])}" for at, epoch in enumerate(history, 1)
         )
         parts.append(_tag("polyline", points=points, class_=f"line {kind}"))
-    return _picture(f"curve-{what}", f"{what.capitalize()} of each epoch", description, 218, parts)
+    title = t("chart.accuracy") if share else t("chart.loss")
+    return _picture(f"curve-{what}", title, description, 218, parts)
 
 
 def _up(frame: Frame, ticks: Sequence[float], what: str) -> list[Markup]:
@@ -211,7 +220,7 @@ def _up(frame: Frame, ticks: Sequence[float], what: str) -> list[Markup]:
     parts = []
     for tick in ticks:
         y = frame.y(tick)
-        text = percent(tick, max(0, digits - 2)) if what == "accuracy" else f"{tick:.{digits}f}"
+        text = percent(tick, max(0, digits - 2)) if what == "accuracy" else number(tick, digits)
         parts.append(_tag("line", x1=frame.left, x2=frame.right, y1=y, y2=y, class_="grid"))
         parts.append(_text(text, frame.left - 6, y + 4, "tick", text_anchor="end"))
     return parts
@@ -225,15 +234,19 @@ def _epochs(frame: Frame, count: int) -> list[Markup]:
         for epoch in shown
     ]
     middle = (frame.left + frame.right) / 2
-    return [*parts, _text("epoch", middle, frame.bottom + 31, "axis", text_anchor="middle")]
+    return [
+        *parts,
+        _text(t("chart.epoch"), middle, frame.bottom + 31, "axis", text_anchor="middle"),
+    ]
 
 
 def _legend() -> list[Markup]:
     parts = []
-    for index, kind in enumerate(("training", "validation")):
+    names = {"training": t("chart.training"), "validation": t("chart.validation")}
+    for index, (kind, name) in enumerate(names.items()):
         x = 44 + 84 * index
         parts.append(_tag("line", x1=x, x2=x + 18, y1=12, y2=12, class_=f"line {kind}"))
-        parts.append(_text(kind, x + 24, 16, "name"))
+        parts.append(_text(name, x + 24, 16, "name"))
     return parts
 
 
@@ -244,7 +257,9 @@ def _best(frame: Frame, epoch: int, value: float, *, at_top: bool) -> list[Marku
     return [
         _tag("line", x1=x, x2=x, y1=frame.top, y2=frame.bottom, class_="mark"),
         _tag("circle", cx=x, cy=frame.y(value), r=4.5, class_="dot of-1"),
-        _text(f"kept: epoch {epoch}", *place, "name", text_anchor="start" if after else "end"),
+        _text(
+            t("chart.kept", epoch=epoch), *place, "name", text_anchor="start" if after else "end"
+        ),
     ]
 
 
@@ -270,14 +285,14 @@ def precision_recall(points: Sequence[Point], name: str, number: int, least: flo
         _tag("line", **{**ends, "y1": frame.bottom}, class_="grid"),
         curve,
         _text(from_, frame.left, frame.bottom + 13, "tick"),
-        _text("recall", across, frame.bottom + 13, "axis", text_anchor="middle"),
+        _text(t("chart.recall"), across, frame.bottom + 13, "axis", text_anchor="middle"),
         _text(to, frame.right, frame.bottom + 13, "tick", text_anchor="end"),
         _text(from_, frame.left - 5, frame.bottom, "tick", text_anchor="end"),
-        _turned("precision", frame.left - 9, down, -90, "axis", text_anchor="middle"),
+        _turned(t("chart.precision"), frame.left - 9, down, -90, "axis", text_anchor="middle"),
         _text(to, frame.left - 5, frame.top + 8, "tick", text_anchor="end"),
     ]
-    description = f"Both axes run from {from_} to {to}."
-    title = f"Precision against recall of {name}"
+    description = t("chart.curve_text", low=from_, high=to)
+    title = t("chart.curve", label=name)
     return _picture(f"curve-{number}", title, description, 138, parts, width=160)
 
 

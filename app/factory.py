@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Flask
 
-from app import errors, guard, metrics
+from app import errors, guard, metrics, texts
 from app.api import api
 from app.body import InMemory
 from app.config import settings
@@ -34,7 +34,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
-    for part in (errors, metrics, guard):
+    for part in (errors, metrics, texts, guard):
         part.register(app)
     for blueprint in (api, gallery, health, openapi, pages, protocol):
         app.register_blueprint(blueprint)

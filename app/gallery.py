@@ -7,6 +7,7 @@ import logging
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,10 +16,11 @@ from flask import Blueprint, current_app, render_template, request, url_for
 
 from app import charts
 from app.models import Model, models
+from app.texts import NO_BREAK, keep_language, label, named, number, percent, t
 from model_store import Card
 
 gallery = Blueprint("gallery", __name__, url_prefix="/models")
-gallery.add_app_template_filter(charts.percent, "percent")
+gallery.url_defaults(keep_language)
 
 MOST_MISTAKES = 5
 MOST_PICTURES = 24
@@ -116,7 +118,7 @@ def compare() -> str:
     names = list(models().ready)
     if first is None or second is None:
         return render_template("compare.html", names=names)
-    recalls = shared_recalls(first, second)
+    recalls = [(label(name), a, b) for name, a, b in shared_recalls(first, second)]
     return render_template(
         "compare.html",
         names=names,
@@ -125,7 +127,7 @@ def compare() -> str:
         lines=compared(first, second),
         recalls=recalls,
         interval=_both_intervals(first, second),
-        chart=charts.pairs(recalls, "The table beside it holds the same.") if recalls else None,
+        chart=charts.pairs(recalls, t("chart.recalls_text")) if recalls else None,
         same_labels=set(first.labels) == set(second.labels),
         same_test=same_test(first, second),
         chance=may_be_chance(first, second),
@@ -243,45 +245,50 @@ def fingerprint(model: Model) -> str | None:
 def draw(card: Card, report: Report) -> dict[str, Any]:
     """The charts of a model's page by name, those that its report has the figures for."""
     drawn: dict[str, Any] = {}
+    names = list(map(label, card.labels))
     if figures := accuracy(card):
         drawn["interval"] = charts.intervals([("", *figures)], _interval_words(figures))
     if report.matrix:
-        drawn["matrix"] = charts.matrix(report.matrix, card.labels, _matrix_words(card, report))
+        drawn["matrix"] = charts.matrix(report.matrix, names, _matrix_words(names, report))
     if report.history:
         drawn["training"] = [_curve(report, card, what) for what in ("accuracy", "loss")]
     if any(report.curves):
         least = _corner(report.curves)
         drawn["curves"] = [
-            (label, charts.precision_recall(points, label, at, least), _precisions(points))
-            for at, (label, points) in enumerate(zip(card.labels, report.curves, strict=True))
+            (at, charts.precision_recall(points, name, at, least), _precisions(points))
+            for at, (name, points) in enumerate(zip(names, report.curves, strict=True))
             if points
         ]
     return drawn
 
 
 def _interval_words(figures: tuple[float, float, float]) -> str:
-    value, low, high = map(charts.percent, figures)
-    return f"{value}; the 95 % interval reaches from {low} to {high}."
+    value, low, high = map(percent, figures)
+    return t("chart.interval_text", accuracy=value, low=low, high=high)
 
 
-def _matrix_words(card: Card, report: Report) -> str:
+def _matrix_words(names: Sequence[str], report: Report) -> str:
     total = sum(map(sum, report.matrix))
     right = sum(row[at] for at, row in enumerate(report.matrix))
+    text = t("chart.matrix_text", count=right, total=total)
     words = [
-        f"{card.labels[at]} taken for {card.labels[to]} {count} times"
+        t("chart.times", what=charts.mistake(names[at], names[to]), count=count)
         for at, to, count in report.mistakes()
     ]
-    most = f" The most frequent mistakes: {', '.join(words)}." if words else ""
-    return f"A row a true label, a column a prediction. {right:,} of {total:,} are right.{most}"
+    return f"{text} {t('chart.mistakes', mistakes=', '.join(words))}" if words else text
 
 
 def _curve(report: Report, card: Card, what: str) -> Any:
     lines = [(epoch[f"train_{what}"], epoch[f"validation_{what}"]) for epoch in report.history]
     best = card.metrics.get("best_epoch")
-    show = charts.percent if what == "accuracy" else "{:.3f}".format
-    words = (
-        f"{len(lines)} epochs. Training: from {show(lines[0][0])} to {show(lines[-1][0])}; "
-        f"validation: from {show(lines[0][1])} to {show(lines[-1][1])}."
+    show = percent if what == "accuracy" else partial(number, digits=3)
+    words = t(
+        "chart.training_text",
+        count=len(lines),
+        train_first=show(lines[0][0]),
+        train_last=show(lines[-1][0]),
+        first=show(lines[0][1]),
+        last=show(lines[-1][1]),
     )
     return charts.training(lines, what, best if type(best) is int else 0, words)
 
@@ -306,31 +313,45 @@ def _precisions(points: Sequence[tuple[float, float]]) -> list[float]:
     return [max((y for x, y in points if x >= recall), default=0) for recall in RECALLS]
 
 
-def facts(card: Card) -> list[tuple[str, str]]:
-    """The card's facts as pairs of a name and what to show."""
-    shape, metrics = card.input["shape"], card.metrics
-    pairs = [
-        ("Version", card.version),
-        ("Made on", card.date),
-        (
-            "Task",
-            {"digit": "a digit, or the digits of a number", "face": "the expression of each face"}[
-                card.task
-            ],
-        ),
-        (f"Labels ({len(card.labels)})", ", ".join(card.labels)),
-        ("Input", f"{shape[1]} × {shape[2]} pixels, {'grey' if shape[0] == 1 else 'colour'}"),
-        ("Parameters", f"{card.parameters:,}" if card.parameters else ""),
-        ("Size", _sizes(card)),
-        ("Data", _data(card)),
-        ("Split", _text(card.data.get("split"))),
-        ("Recipe", _recipe(card)),
-        ("Training", _training(metrics)),
-        ("Macro F1", _figure(metrics.get("test_macro_f1"))),
-        ("Calibration error", _figure(metrics.get("test_calibration_error"))),
-        ("Libraries", ", ".join(f"{name} {_text(v)}" for name, v in card.libraries.items())),
+def facts(card: Card) -> list[tuple[str, str, bool]]:
+    """The card's facts: a name, what to show, and whether that is the card's own English text."""
+    metrics = card.metrics
+    found = [
+        (t("fact.version"), card.version, False),
+        (t("fact.date"), card.date, False),
+        (t("fact.task"), _task(card), False),
+        (t("fact.labels", count=len(card.labels)), ", ".join(map(_label, card.labels)), False),
+        (t("fact.input"), _input(card), False),
+        (t("fact.parameters"), number(card.parameters) if card.parameters else "", False),
+        (t("fact.size"), _sizes(card), False),
+        (t("fact.data"), _data(card), False),
+        (t("fact.split"), _text(card.data.get("split")), True),
+        (t("fact.recipe"), _recipe(card), False),
+        (t("fact.training"), _training(metrics), False),
+        (t("fact.f1"), _figure(metrics.get("test_macro_f1")), False),
+        (t("fact.calibration"), _figure(metrics.get("test_calibration_error")), False),
+        (t("fact.libraries"), _libraries(card), False),
     ]
-    return [(name, value) for name, value in pairs if value]
+    return [fact for fact in found if fact[1]]
+
+
+def _task(card: Card) -> str:
+    return t("fact.task_face") if card.task == "face" else t("fact.task_digit")
+
+
+def _label(name: str) -> str:
+    """A label as pages show it and, where the API's differs, that too."""
+    return name if label(name) == name else f"{label(name)} ({name})"
+
+
+def _input(card: Card) -> str:
+    colours, height, width = card.input["shape"]
+    size = {"height": height, "width": width}
+    return t("fact.grey", **size) if colours == 1 else t("fact.colour", **size)
+
+
+def _libraries(card: Card) -> str:
+    return ", ".join(f"{name} {_text(version)}" for name, version in card.libraries.items())
 
 
 def _text(value: object) -> str:
@@ -338,12 +359,12 @@ def _text(value: object) -> str:
 
 
 def _figure(value: object) -> str:
-    return _parsed(lambda: f"{share(value):.4f}", "")
+    return _parsed(lambda: number(share(value), 4), "")
 
 
 def megabytes(size: int) -> str:
     """A size in bytes as people read it."""
-    return f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size / 1e3:.1f} kB"
+    return f"{number(size / 1e6, 1)} MB" if size >= 1e5 else f"{number(size / 1e3, 1)} kB"
 
 
 def _sizes(card: Card) -> str:
@@ -353,7 +374,7 @@ def _sizes(card: Card) -> str:
 
 def _data(card: Card) -> str:
     counts = [
-        f"{value:,} {name.replace('_', ' ')}"
+        f"{number(value)} {named('part', name, name.replace('_', ' '))}"
         for name, value in card.data.items()
         if type(value) is int and value > 0
     ]
@@ -363,14 +384,18 @@ def _data(card: Card) -> str:
 
 def _recipe(card: Card) -> str:
     recipe = card.recipe
-    network, optimiser = recipe.get("network"), recipe.get("optimiser")
+    network, optimiser = _name(recipe.get("network")), _name(recipe.get("optimiser"))
     parts = [_text(recipe.get("name"))]
-    for part, what in ((network, "network"), (optimiser, "")):
-        if isinstance(part, dict) and _text(part.get("name")):
-            parts.append(f"{what} {part['name']}".strip())
+    if network:
+        parts.append(t("fact.network", name=network))
+    parts.append(optimiser)
     if type(recipe.get("batch_size")) is int:
-        parts.append(f"batches of {recipe['batch_size']}")
+        parts.append(t("fact.batches", count=recipe["batch_size"]))
     return ", ".join(filter(None, parts))
+
+
+def _name(part: object) -> str:
+    return _text(part.get("name")) if isinstance(part, dict) else ""
 
 
 def _training(metrics: dict[str, Any]) -> str:
@@ -378,9 +403,12 @@ def _training(metrics: dict[str, Any]) -> str:
     seconds = _parsed(lambda: float(metrics["train_seconds"]), 0.0)
     parts = []
     if type(epochs) is int:
-        parts.append(f"{epochs} epochs" + (f", epoch {best} kept" if type(best) is int else ""))
+        parts.append(t("fact.epochs", count=epochs))
+        if type(best) is int:
+            parts.append(t("fact.kept", epoch=best))
     if 0 < seconds < 1e9:
-        parts.append(f"{seconds / 60:.1f} minutes" if seconds >= 90 else f"{seconds:.0f} s")
+        minutes = t("fact.minutes", minutes=number(seconds / 60, 1))
+        parts.append(minutes if seconds >= 90 else t("fact.seconds", seconds=number(seconds)))
     return ", ".join(parts)
 
 
@@ -394,9 +422,9 @@ def partners(card: Card) -> list[str]:
 def try_it(card: Card) -> tuple[str, str] | None:
     """The address and name of the page that the model answers on, where there is one."""
     if card.name == "digits":
-        return url_for("pages.draw"), "Draw a digit"
+        return url_for("pages.draw"), t("draw.title")
     if card.name == current_app.config["FACE_MODEL"] and card.task == "face":
-        return url_for("pages.faces"), "Choose a photo"
+        return url_for("pages.faces"), t("faces.choose")
     return None
 
 
@@ -427,35 +455,40 @@ def _pair(a: str | None, b: str | None) -> tuple[Card | None, Card | None]:
 
 def compared(a: Card, b: Card) -> list[tuple[str, str, str, str]]:
     """Rows of (what, the first's, the second's, how the second differs)."""
-    rows = [_compared_share(name, key, a, b) for name, key in SHARES]
-    counts = [("Parameters", a.parameters, b.parameters), ("Size", a.size, b.size)]
-    for name, first, second in counts:
+    rows = [
+        _compared_share(t("models.accuracy"), "test_accuracy", a, b),
+        _compared_share(t("fact.f1"), "test_macro_f1", a, b),
+        _compared_share(t("fact.calibration"), "test_calibration_error", a, b),
+    ]
+    for name, first, second, show in (
+        (t("fact.parameters"), a.parameters, b.parameters, number),
+        (t("fact.size"), a.size, b.size, megabytes),
+    ):
         if first or second:
-            show = megabytes if name == "Size" else "{:,}".format
-            change = f"{100 * (second / first - 1):+.0f}{charts.NO_BREAK}%" if first else ""
-            rows.append((name, show(first), show(second), _minus(change)))
-    texts = [("Version", a.version, b.version), ("Made on", a.date, b.date)]
-    texts += [("Training", _training(a.metrics), _training(b.metrics))]
-    texts += [("Recipe", _recipe(a), _recipe(b)), ("Data", _data(a), _data(b))]
-    rows += [(name, first, second, "") for name, first, second in texts if first or second]
+            change = (
+                f"{number(100 * (second / first - 1), signed=True)}{NO_BREAK}%" if first else ""
+            )
+            rows.append((name, show(first), show(second), change))
+    rows += [
+        (t("fact.version"), a.version, b.version, ""),
+        (t("fact.date"), a.date, b.date, ""),
+        (t("fact.training"), _training(a.metrics), _training(b.metrics), ""),
+        (t("fact.recipe"), _recipe(a), _recipe(b), ""),
+        (t("fact.data"), _data(a), _data(b), ""),
+    ]
     return [row for row in rows if row[1] or row[2]]
-
-
-SHARES = (
-    ("Test accuracy", "test_accuracy"),
-    ("Macro F1", "test_macro_f1"),
-    ("Calibration error", "test_calibration_error"),
-)
 
 
 def _compared_share(name: str, key: str, a: Card, b: Card) -> tuple[str, str, str, str]:
     first, second = _share_of(a, key), _share_of(b, key)
     percents = key == "test_accuracy"
-    form = charts.percent if percents else "{:.4f}".format
+    form = percent if percents else partial(number, digits=4)
     show = ["" if value is None else form(value) for value in (first, second)]
     if first is None or second is None:
         return name, show[0], show[1], ""
-    change = points(second - first) + " points" if percents else _minus(f"{second - first:+.4f}")
+    change = number(second - first, 4, signed=True)
+    if percents:
+        change = t("compare.points", points=points(second - first))
     return name, show[0], show[1], change
 
 
@@ -466,11 +499,7 @@ def _share_of(card: Card, key: str) -> float | None:
 @gallery.app_template_filter("points")
 def points(difference: float) -> str:
     """A difference of shares in percentage points, signed."""
-    return _minus(f"{100 * difference:+.2f}") if round(100 * difference, 2) else "0"
-
-
-def _minus(text: str) -> str:
-    return text.replace("-", "−")
+    return number(100 * difference, 2, signed=True) if round(100 * difference, 2) else "0"
 
 
 def recalls(card: Card) -> dict[str, float]:

@@ -9,11 +9,13 @@ from flask import Blueprint, current_app, render_template, request
 
 from app.models import models
 from app.openapi import EVERYWHERE, SAMPLE, document
+from app.texts import keep_language, label, number, t
 
 WIDTH = 76  # characters of a line of JSON
 LONG_TEXT, MANY_NUMBERS, SHOWN = 100, 32, 8
 
 pages = Blueprint("pages", __name__)
+pages.url_defaults(keep_language)
 pages.add_app_template_filter(json.dumps, "json")
 
 
@@ -46,7 +48,9 @@ def faces() -> str:
         "faces.html",
         name=name,
         card=card,
-        recall=list(recall),
+        recall=[
+            t("faces.share", share=number(100 * share), label=label(name)) for name, share in recall
+        ],
         most_bytes=current_app.config["MAX_BYTES"],
     )
 

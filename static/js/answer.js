@@ -1,6 +1,7 @@
 /** Shows what the network answered. */
 
 import { doubt, percent } from "./score.js";
+import { t } from "./texts.js";
 
 export class Answer {
   #root;
@@ -24,7 +25,7 @@ export class Answer {
     this.#part("label").textContent = label;
     this.#root.style.setProperty("--length", label.length);
     this.#part("score").textContent = percent(score);
-    this.#part("sureness").textContent = doubt(predictions) || "the network’s score";
+    this.#part("sureness").textContent = doubt(predictions) || t("js.answer.score");
     const scores = subjects.map((subject) => subject.score);
     this.#list(subjects);
     this.#select(subjects, scores.indexOf(Math.min(...scores)));
@@ -78,7 +79,7 @@ export class Answer {
     }
     const image = this.#part("seen");
     image.src = explanation ?? seen;
-    image.alt = explanation ? `What of it speaks for ${label}, in red` : image.dataset.alt;
+    image.alt = explanation ? t("js.answer.why", { label }) : image.dataset.alt;
     image.hidden = false;
     for (const each of predictions) this.#bar(each.label, each.score, each.label === label);
   }

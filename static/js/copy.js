@@ -1,5 +1,7 @@
 /** Buttons that copy the snippet that they name, and say so. */
 
+import { t } from "./texts.js";
+
 const SHOWN = 2000; // ms for which a button says that it has copied
 const live = document.querySelector("#live");
 
@@ -18,11 +20,11 @@ async function copy(button) {
   } catch {
     copied = copySelected(code);
   }
-  button.textContent = copied ? "Copied" : "Press Ctrl C";
-  live.textContent = copied ? "Copied." : "The text is selected: press Control C to copy it.";
+  button.textContent = copied ? t("js.copy.copied") : t("js.copy.press");
+  live.textContent = copied ? t("js.copy.said") : t("js.copy.selected");
   clearTimeout(button.timer);
   button.timer = setTimeout(() => {
-    button.textContent = "Copy";
+    button.textContent = t("js.copy.copy");
     live.textContent = "";
   }, SHOWN);
 }

@@ -4,9 +4,11 @@ import { Answer } from "./answer.js";
 import { KeyboardPen } from "./keyboard.js";
 import { Pad } from "./pad.js";
 import { lightened } from "./photo.js";
+import { showProblem } from "./problem.js";
 import { Reader } from "./reader.js";
 import { percent } from "./score.js";
 import { Sheet } from "./sheet.js";
+import { t } from "./texts.js";
 
 const SETTLED = 700; // ms without a change after which an answer is read out
 
@@ -75,7 +77,7 @@ function read(from) {
 
 function undo() {
   pen.lift();
-  if (pad.undo()) say(pad.empty ? "Undone. The pad is empty." : "Undone");
+  if (pad.undo()) say(pad.empty ? t("js.draw.undone_all") : t("js.draw.undone"));
 }
 
 function clear() {
@@ -85,7 +87,7 @@ function clear() {
     hear({ blank: true });
   }
   showWhetherEmpty();
-  if (pad.clear()) say("The pad is empty.");
+  if (pad.clear()) say(t("js.draw.cleared"));
 }
 
 function showWhetherEmpty() {
@@ -97,7 +99,7 @@ function showWhetherEmpty() {
 async function save() {
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await pad.picture());
-  link.download = "digit.png";
+  link.download = t("js.draw.file");
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
@@ -105,8 +107,7 @@ async function save() {
 /** Shows what the reader found. */
 function hear({ result, error: problem }) {
   answer.busy = reader.busy;
-  error.textContent = problem ?? "";
-  error.hidden = !problem;
+  showProblem(error, problem);
   if (!result) {
     answer.reset();
     return;

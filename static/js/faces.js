@@ -2,7 +2,9 @@
 
 import { hasCamera, takePhoto } from "./camera.js";
 import { ask, lightened } from "./photo.js";
+import { Problem, showProblem } from "./problem.js";
 import { percent } from "./score.js";
+import { labelled, t } from "./texts.js";
 
 const element = (id) => document.getElementById(id);
 const drop = element("drop");
@@ -54,7 +56,7 @@ useCamera.addEventListener("click", async () => {
     const shot = await takePhoto(element("camera"));
     if (shot) read(shot);
   } catch {
-    fail("The camera cannot be used. Allow it in the browser, or choose a photo.");
+    fail(new Problem(t("js.faces.camera")));
   }
   useCamera.focus();
 });
@@ -64,7 +66,7 @@ async function read(file) {
   reset();
   show(file);
   drop.dataset.state = "busy";
-  say("Looking for faces");
+  say(t("js.faces.looking"));
   await answerFor(file, 0);
 }
 
@@ -76,7 +78,7 @@ async function answerFor(file, index) {
   try {
     const sent = await lightened(file);
     if (signal.aborted) return;
-    if (sent.size > mostBytes) throw new Error("The photo is too large. Choose a smaller one.");
+    if (sent.size > mostBytes) throw new Problem(t("js.faces.too_large"));
     const url = new URL(drop.dataset.predictUrl, location);
     if (why.checked) url.searchParams.set("explain", "true");
     const result = await ask(url, sent, signal);
@@ -84,7 +86,7 @@ async function answerFor(file, index) {
     asked = sent;
     tell(result, index);
   } catch (cause) {
-    if (!signal.aborted) fail(cause.message);
+    if (!signal.aborted) fail(cause);
   }
 }
 
@@ -107,10 +109,9 @@ function show(file) {
   drop.dataset.state = "photo";
 }
 
-function fail(sentence) {
+function fail(problem) {
   drop.dataset.state = photo.parentElement.hidden ? "empty" : "photo";
-  error.textContent = sentence;
-  error.hidden = false;
+  showProblem(error, problem);
   say("");
 }
 
@@ -119,8 +120,8 @@ function tell({ width, height, faces }, index) {
   drop.dataset.state = "photo";
   boxes.replaceChildren(...faces.map((face, place) => box(face, place, faces, width, height)));
   select(Math.min(index, faces.length - 1), faces);
-  const count = faces.length === 1 ? "One face" : `${faces.length} faces, the largest`;
-  say(`${count}: ${faces[0].label}, ${percent(faces[0].score)}`);
+  const [{ label, score }] = faces;
+  say(t("js.faces.found", { count: faces.length, label: labelled(label), score: percent(score) }));
 }
 
 function box(face, index, faces, width, height) {
@@ -140,8 +141,8 @@ function box(face, index, faces, width, height) {
   tag.className = "tag";
   const label = document.createElement("span");
   label.dataset.testid = "face-label";
-  label.textContent = face.label;
-  tag.append(label, ` ${Math.round(100 * face.score)} %`);
+  label.textContent = labelled(face.label);
+  tag.append(label, ` ${percent(face.score, 0)}`);
   // High up in the photo there is no room for the label above the box.
   tag.classList.toggle("is-inside", face.box.y < 0.08 * height);
   button.append(tag);
@@ -154,11 +155,11 @@ function select(chosen, faces) {
   const { label, score, predictions, seen, explanation } = faces[chosen];
   selected = chosen;
   [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
-  element("label").textContent = label;
+  element("label").textContent = labelled(label);
   element("score").textContent = percent(score);
   const image = element("seen");
   image.src = explanation ?? seen;
-  image.alt = explanation ? `What of it speaks for ${label}, in red` : image.dataset.alt;
+  image.alt = explanation ? t("js.answer.why", { label: labelled(label) }) : image.dataset.alt;
   image.hidden = false;
   for (const row of element("bars").rows) {
     const each = predictions.find((prediction) => prediction.label === row.dataset.label);
@@ -166,7 +167,7 @@ function select(chosen, faces) {
   }
   const which = element("which");
   which.hidden = faces.length === 1;
-  which.textContent = `Face ${chosen + 1} of ${faces.length}, by size. Choose another in the photo.`;
+  which.textContent = t("js.faces.which", { index: chosen + 1, count: faces.length });
   answer.dataset.state = "answer";
 }
 

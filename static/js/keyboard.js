@@ -1,5 +1,7 @@
 /** Draws on a pad with the keyboard: arrows move a visible pen, Space or Enter uses it. */
 
+import { t } from "./texts.js";
+
 const STEP = 0.05; // of the pad's side, for a press of an arrow key
 const FINE = 0.0125; // the same with Shift
 const ARROWS = {
@@ -64,11 +66,11 @@ export class KeyboardPen {
   #toggle() {
     if (this.#down) {
       this.lift();
-      this.#say("Pen up");
+      this.#say(t("js.keyboard.up"));
     } else {
       this.#down = true;
       this.#pad.begin([...this.#position]);
-      this.#say("Pen down");
+      this.#say(t("js.keyboard.down"));
     }
   }
 

@@ -1,6 +1,8 @@
 /** A photo that was chosen: made small enough to send, and asked about. */
 
 import { post } from "./post.js";
+import { Problem, problemOf } from "./problem.js";
+import { t } from "./texts.js";
 
 const LONGEST = 2048; // pixels of the longer side of what is sent instead of a very large file
 const LARGE = 4 * 1024 * 1024; // bytes; a larger file is sent smaller
@@ -25,20 +27,17 @@ export async function lightened(file) {
   }
 }
 
-/** Asks `url` about `file`; gives the result of /api/predict, or throws an Error with a sentence. */
+/** Asks `url` about `file`; gives the result of /api/predict, or throws a Problem. */
 export async function ask(url, file, signal) {
   let response;
   try {
     response = await post(url, file, { "Content-Type": "application/octet-stream" }, { signal });
   } catch (cause) {
     if (signal.aborted) throw cause;
-    throw new Error(
-      cause.name === "TimeoutError"
-        ? "Glimpse took too long to answer. Choose the photo again."
-        : "Glimpse cannot be reached. Check the connection, then choose the photo again.",
-    );
+    const slow = cause.name === "TimeoutError";
+    throw new Problem(slow ? t("js.photo.slow") : t("js.photo.unreachable"));
   }
   const answer = await response.json().catch(() => null);
   if (response.ok && answer) return answer.results[0];
-  throw new Error(answer?.detail ?? `Glimpse failed (status ${response.status}). Try again.`);
+  throw problemOf(answer, t("js.photo.failed", { status: response.status }));
 }

@@ -1,5 +1,7 @@
 /** Posts to the API with the key of this tab, which is asked for where the server wants one. */
 
+import { t } from "./texts.js";
+
 const NAME = "glimpse-key";
 const form = document.querySelector("#key");
 const why = form?.querySelector("[role=alert]");
@@ -39,8 +41,8 @@ export async function post(url, body, headers, options = {}) {
 /** Shows the form for a key, and why. */
 function ask() {
   why.textContent = key
-    ? "The server does not take this key. Check it and type it again."
-    : "This server asks for a key. Whoever runs it gives you one.";
+    ? t("js.post.wrong")
+    : t("js.post.asked");
   form.hidden = false;
 }
 
@@ -88,7 +90,7 @@ if (form) {
     remember();
     const calls = waiting;
     waiting = [];
-    why.textContent = calls.length ? "" : key ? "Sent from now on." : "No key is sent from now on.";
+    why.textContent = calls.length ? "" : key ? t("js.post.kept") : t("js.post.none");
     for (const call of calls) call();
   });
 }

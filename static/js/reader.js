@@ -1,6 +1,8 @@
 /** Asks the server what a drawing shows, while it is still being drawn. */
 
 import { post } from "./post.js";
+import { Problem, problemOf } from "./problem.js";
+import { t } from "./texts.js";
 
 const PAUSE = 50; // ms from one request to the next at least
 const PAUSE_AFTER_FAILURE = 1000; // ms
@@ -17,7 +19,7 @@ export class Reader {
   #flight = null; // the AbortController of the request under way
   #nextAt = 0;
 
-  /** `tell(outcome)` hears {result}, {blank: true} or {error: sentence}. */
+  /** `tell(outcome)` hears {result}, {blank: true} or {error: Problem}. */
   constructor(url, tell) {
     this.#url = url;
     this.#tell = tell;
@@ -66,13 +68,12 @@ export class Reader {
       const response = await post(this.#url, picture, headers, { signal, patience: PATIENCE });
       if (response.ok) return { result: (await response.json()).results[0] };
       if (response.status === 422) return { blank: true };
-      return this.#failure(await problemOf(response), response.headers.get("Retry-After"));
+      const failed = t("js.reader.failed", { status: response.status });
+      const problem = problemOf(await response.json().catch(() => null), failed);
+      return this.#failure(problem, response.headers.get("Retry-After"));
     } catch (cause) {
-      return this.#failure(
-        cause.name === "TimeoutError"
-          ? "Glimpse took too long to answer. Draw on to try again."
-          : "Glimpse cannot be reached. Check the connection, then draw on to try again.",
-      );
+      const slow = cause.name === "TimeoutError";
+      return this.#failure(new Problem(slow ? t("js.reader.slow") : t("js.reader.unreachable")));
     }
   }
 
@@ -80,10 +81,4 @@ export class Reader {
     this.#nextAt = performance.now() + (Number(seconds) * 1000 || PAUSE_AFTER_FAILURE);
     return { error };
   }
-}
-
-/** The sentence of a problem response (RFC 9457), or one of ours where it has none. */
-async function problemOf(response) {
-  const problem = await response.json().catch(() => null);
-  return problem?.detail ?? `Glimpse failed (status ${response.status}). Draw on to try again.`;
 }

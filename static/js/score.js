@@ -1,12 +1,15 @@
 /** Scores as people read them. */
 
+import { labelled, number, t } from "./texts.js";
+
 const SURE = 0.8; // a score below it is said to be unsure
 
-export function percent(score) {
-  return `${(score * 100).toFixed(1)} %`;
+export function percent(score, digits = 1) {
+  return `${number(100 * score, digits)} %`;
 }
 
 /** What an answer that is not sure hesitates between, in words; "" of one that is sure. */
 export function doubt([best, next]) {
-  return best.score >= SURE || !next ? "" : `not sure: ${best.label} or ${next.label}`;
+  if (best.score >= SURE || !next) return "";
+  return t("js.score.unsure", { first: labelled(best.label), second: labelled(next.label) });
 }
