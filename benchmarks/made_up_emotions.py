@@ -31,31 +31,33 @@ def face(label: int, random: np.random.Generator) -> NDArray[np.uint8]:
     brow = BROWS[label // 4 % 3]
     eye = EYES[label // 12]
     size = SIDE * DRAWN
-    skin = random.integers(90, 230, 3) * np.array([1.0, 0.85, 0.7])
+    skin = random.uniform(150, 255) * np.array([1.0, 0.85, 0.7])
     ink = tuple((skin * 0.25).astype(int).tolist())
-    picture = Image.new("RGB", (size, size), tuple(random.integers(0, 255, 3).tolist()))
+    picture = Image.new("RGB", (size, size), (int(random.integers(0, 120)),) * 3)
     draw = ImageDraw.Draw(picture)
     x, y = size / 2 + random.normal(0, size / 40, 2)
-    unit = size / 2 * random.uniform(0.75, 0.98)
-    width = max(2, int(unit / 16))
-    draw.ellipse([x - 0.8 * unit, y - unit, x + 0.8 * unit, y + unit], tuple(skin.astype(int)))
+    unit = size / 2 * random.uniform(0.85, 0.98)
+    width = max(2, int(unit / 8))
+    draw.ellipse(
+        [x - 0.8 * unit, y - unit, x + 0.8 * unit, y + unit], tuple(skin.astype(int).tolist())
+    )
     for side in (-1, 1):
         middle = x + side * 0.33 * unit
         height = 0.16 * unit * eye * random.uniform(0.9, 1.1)
         box = [middle - 0.16 * unit, y - 0.2 * unit - height]
         box += [middle + 0.16 * unit, y - 0.2 * unit + height]
         draw.ellipse(box, (245, 245, 240), ink, width // 2)
-        slope = brow * 0.12 * unit * random.uniform(0.8, 1.2) * side
+        slope = brow * 0.16 * unit * random.uniform(0.8, 1.2) * side
         level = y - 0.5 * unit
         line = [middle - 0.2 * unit, level - slope, middle + 0.2 * unit, level + slope]
         draw.line(line, ink, width)
     along = np.linspace(-1, 1, 9)
-    curve = mouth * 0.2 * unit * random.uniform(0.85, 1.15) * (1 - along**2)
+    curve = mouth * 0.28 * unit * random.uniform(0.85, 1.15) * (1 - along**2)
     points = zip(x + along * 0.4 * unit, y + 0.5 * unit + curve, strict=True)
     draw.line([(float(a), float(b)) for a, b in points], ink, width)
-    picture = picture.rotate(random.normal(0, 4)).filter(ImageFilter.GaussianBlur(DRAWN / 2))
+    picture = picture.rotate(random.normal(0, 4)).filter(ImageFilter.GaussianBlur(DRAWN / 4))
     small = np.asarray(picture.resize((SIDE, SIDE), Image.Resampling.LANCZOS)).astype(float)
-    lit = small * random.uniform(0.7, 1.2) + random.normal(0, 12, small.shape)
+    lit = small * random.uniform(0.7, 1.2) + random.normal(0, 4, small.shape)
     return lit.clip(0, 255).astype(np.uint8)
 
 
