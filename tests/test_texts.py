@@ -20,6 +20,8 @@ GERMAN = {**BROWSER, "Accept-Language": "de-AT,de;q=0.9,en;q=0.8"}
 PATHS = [
     "/",
     "/faces",
+    "/batch",
+    "/docs",
     "/models",
     "/models/digits",
     "/models/emotions",
@@ -353,7 +355,7 @@ def test_no_text_of_a_page_is_outside_the_catalogue(client, pseudo, path):
     assert left_over(page, data | PROPER) == []
 
 
-@pytest.mark.parametrize("path", ["/faces", "/models", "/models/compare"])
+@pytest.mark.parametrize("path", ["/faces", "/batch", "/models", "/models/compare"])
 def test_no_text_of_an_empty_server_is_outside_the_catalogue(bare, pseudo, path):
     assert left_over(bare.get(f"{path}?{pseudo}", headers=BROWSER).text, PROPER) == []
 

@@ -2,8 +2,10 @@
 
 import { csv } from "./csv.js";
 import { whenFiles } from "./files.js";
+import { Problem, showProblem } from "./problem.js";
 import { Queue } from "./queue.js";
 import { Table } from "./table.js";
+import { labelled, number, t } from "./texts.js";
 
 const MOST = 100; // pictures in the table
 const MOST_COUNTS = 12; // labels that are counted in the summary
@@ -26,30 +28,30 @@ const queue = new Queue(limits, {
     tell();
   },
   wait(seconds) {
-    const sentence = `The server asks to wait: going on in ${seconds} s.`;
+    const sentence = t("js.batch.wait", { seconds });
     element("count").textContent = sentence;
     say(sentence);
   },
-  halt(sentence) {
-    notice(`${sentence} Press “Go on” to try again.`);
+  halt({ message, said }) {
+    notice(new Problem(t("js.batch.again", { problem: message }), said));
     tell();
   },
   end() {
     tell();
-    say(`Done: ${progress()}`);
+    say(t("js.batch.done", { progress: progress() }));
   },
 });
 let quarter = 0;
 
 whenFiles(drop, [element("pictures-input"), folder], MOST, take, () =>
-  notice("The folder cannot be read. Choose its pictures instead."),
+  notice(new Problem(t("js.batch.folder"))),
 );
 for (const setting of [model, faces]) setting.addEventListener("change", askAgain);
 go.addEventListener("click", () => {
   if (queue.running) {
     queue.stop();
     tell();
-    say(`Stopped: ${progress()}`);
+    say(t("js.batch.stopped", { progress: progress() }));
   } else {
     start();
   }
@@ -65,8 +67,8 @@ function take(files) {
   const taken = files.slice(0, room);
   const left = files.length > room;
   element("note").textContent = room
-    ? `More than ${MOST} pictures: the first ${MOST} are taken.`
-    : `The table holds ${MOST} pictures already. Clear it, then choose others.`;
+    ? t("js.batch.more", { most: MOST })
+    : t("js.batch.full", { most: MOST });
   element("note").hidden = !left;
   if (!taken.length) return say(element("note").textContent);
   for (const entry of taken) table.show(entry);
@@ -77,7 +79,7 @@ function take(files) {
 }
 
 function start() {
-  element("error").hidden = true;
+  notice(null);
   const url = new URL(drop.dataset.predictUrl, location);
   url.searchParams.set("model", model.value);
   if (isForFaces()) url.searchParams.set("faces", faces.value);
@@ -104,9 +106,10 @@ function askAgain() {
 function clear() {
   queue.clear();
   table.clear();
-  for (const id of ["error", "note"]) element(id).hidden = true;
+  notice(null);
+  element("note").hidden = true;
   tell();
-  say("The table is empty.");
+  say(t("js.batch.emptied"));
   element("pictures-input").focus();
 }
 
@@ -124,7 +127,7 @@ function tell() {
   const over = done.length === entries.length;
   if (over && document.activeElement === go) element("download").focus();
   go.hidden = over;
-  go.textContent = queue.running ? "Stop" : "Go on";
+  go.textContent = queue.running ? t("js.batch.stop") : t("js.batch.go_on");
   element("counts").replaceChildren(...counts(done).map(([label, count]) => chip(label, count)));
   const reached = Math.floor((TOLD * done.length) / (entries.length || 1));
   if (queue.running && reached > quarter) say(progress());
@@ -134,8 +137,8 @@ function tell() {
 function progress() {
   const { entries } = table;
   const failed = entries.filter(({ error }) => error).length;
-  const told = `${entries.filter(isDone).length} of ${entries.length}`;
-  return failed ? `${told}, ${failed} failed` : told;
+  const told = { done: entries.filter(isDone).length, total: entries.length, failed };
+  return failed ? t("js.batch.failed", told) : t("js.batch.progress", told);
 }
 
 function isDone({ result, error }) {
@@ -147,19 +150,20 @@ function counts(entries) {
   const found = new Map();
   for (const { result } of entries) {
     for (const { label } of result?.faces ?? (result ? [result] : [])) {
-      found.set(label, (found.get(label) ?? 0) + 1);
+      const name = labelled(label);
+      found.set(name, (found.get(name) ?? 0) + 1);
     }
   }
   const all = [...found].sort(([, a], [, b]) => b - a);
   const others = all.slice(MOST_COUNTS).reduce((sum, [, count]) => sum + count, 0);
-  return others ? [...all.slice(0, MOST_COUNTS), ["others", others]] : all;
+  return others ? [...all.slice(0, MOST_COUNTS), [t("js.batch.others"), others]] : all;
 }
 
 function chip(label, count) {
   const item = document.createElement("li");
   const name = document.createElement("b");
   name.textContent = label;
-  item.append(name, ` ${count}×`);
+  item.append(name, ` ${number(count)}×`);
   return item;
 }
 
@@ -181,9 +185,9 @@ function showFaces() {
   faces.parentElement.hidden = !isForFaces();
 }
 
-function notice(sentence) {
-  element("error").textContent = sentence;
-  element("error").hidden = false;
+/** Shows `problem`; with null, that there is none. */
+function notice(problem) {
+  showProblem(element("error"), problem);
 }
 
 /** Has a screen reader say `text`. */

@@ -6,7 +6,8 @@ const FORMULA = /^[=+\-@\t\r]/; // what a spreadsheet would calculate
 export function csv(entries, labels) {
   const head = ["file", "error", "x", "y", "width", "height", "label", "score", ...labels];
   const rows = entries.flatMap(({ name, error, result }) => {
-    if (error) return [[name, error, ...Array(head.length - 2).fill("")]];
+    // What the server said, whatever the page's language.
+    if (error) return [[name, error.said || error.message, ...Array(head.length - 2).fill("")]];
     return (result.faces ?? result.subjects).map((subject) => row(name, subject, labels));
   });
   return [head, ...rows].map((cells) => `${cells.map(cell).join(",")}\r\n`).join("");

@@ -14,7 +14,7 @@ const HEADERS = [
 ];
 const AUTHORIZATION = '-H "Authorization: Bearer $GLIMPSE_KEY"';
 const { root } = document.querySelector("[data-root]").dataset;
-const live = document.querySelector("#live");
+const told = document.querySelector("#told");
 
 /** A form's call, and what is shown of it. */
 class Trial {
@@ -161,7 +161,7 @@ class Trial {
     this.#part("headers").replaceChildren(...given.map((name) => entry(name, response.headers.get(name))));
     this.#part("body").textContent = laidOut(text);
     this.#part("status").closest(".answered").hidden = false;
-    live.textContent = `Answer ${status}, ${time}`;
+    told.textContent = `Answer ${status}, ${time}`;
   }
 
   #fail(sentence) {

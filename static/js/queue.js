@@ -1,6 +1,8 @@
 /** Asks the server about many pictures: in small groups, two requests at a time. */
 
 import { post } from "./post.js";
+import { Problem, problemOf } from "./problem.js";
+import { number, t } from "./texts.js";
 
 const AT_ONCE = 2; // requests under way; a worker of the server answers one at a time
 const GROUP = 8; // pictures of a request: more are hardly faster, and answers come less steadily
@@ -11,12 +13,9 @@ const PAUSE = 1000; // ms after which a request that was lost is sent once more
 const WAIT = 5; // seconds to wait where the server asks to and does not say how long
 const REFUSALS = [401, 403, 404]; // statuses that the next picture would have too
 
-/** Why no further picture is asked about, in a sentence. */
-class Halt extends Error {}
-
 /**
  * `limits` are the server's, for one request: {images, bytes}. `tell` hears
- * answer(entry, {result} or {error: sentence}), wait(seconds), halt(sentence) and end().
+ * answer(entry, {result} or {error}), wait(seconds), halt(error) and end(); an error is a Problem.
  * An entry has a `file` and its `name`.
  */
 export class Queue {
@@ -87,12 +86,12 @@ export class Queue {
       await this.#ask(group, signal);
     } catch (cause) {
       if (signal.aborted) return;
-      if (!(cause instanceof Halt)) throw cause;
+      if (!(cause instanceof Problem)) throw cause;
       this.#under.delete(group);
       this.#separate(group);
       this.#waiting.push(...group); // behind the others, which may be luckier
       this.stop();
-      this.#tell.halt(cause.message);
+      this.#tell.halt(cause);
       return;
     }
     if (signal.aborted) return;
@@ -105,7 +104,7 @@ export class Queue {
     for (const entry of entries) this.#alone.add(entry);
   }
 
-  /** Asks until there are answers; throws `Halt`. */
+  /** Asks until there are answers; throws the Problem for which no further picture is asked about. */
   async #ask(group, signal) {
     const [{ file }] = group;
     if (file.size + FRAME > this.#limits.bytes) {
@@ -120,21 +119,19 @@ export class Queue {
         this.#notBefore = Date.now() + wait * 1000;
         continue;
       }
-      if (refusal) throw new Halt(refusal);
+      if (refusal) throw refusal;
       if (loss) {
         const readable = await Promise.all(group.map(isReadable));
         signal.throwIfAborted();
         if (readable.every(Boolean)) {
           losses += 1;
-          if (losses > 1) throw new Halt(loss);
+          if (losses > 1) throw loss;
           await pause(PAUSE, signal);
           continue;
         }
         again = group.filter((_, index) => readable[index]);
         for (const entry of group.filter((_, index) => !readable[index])) {
-          this.#tell.answer(entry, {
-            error: "The file cannot be read. It may have been moved or changed: choose it again.",
-          });
+          this.#tell.answer(entry, { error: new Problem(t("js.queue.unreadable")) });
         }
       } else if (results) {
         again = this.#hand(group, results);
@@ -154,7 +151,7 @@ export class Queue {
     const again = [];
     for (const [index, { error, ...result }] of results.entries()) {
       if (error?.status === 413 && group.length > 1) again.push(group[index]);
-      else this.#tell.answer(group[index], error ? { error: error.detail } : { result });
+      else this.#tell.answer(group[index], error ? { error: problemOf(error) } : { result });
     }
     return again;
   }
@@ -181,18 +178,14 @@ async function request(url, group, signal) {
     });
   } catch (cause) {
     signal.throwIfAborted();
-    return {
-      loss:
-        cause.name === "TimeoutError"
-          ? "Glimpse took too long to answer."
-          : "Glimpse cannot be reached. Check the connection.",
-    };
+    const slow = cause.name === "TimeoutError";
+    return { loss: new Problem(slow ? t("js.queue.slow") : t("js.queue.unreachable")) };
   }
   signal.throwIfAborted();
   const { status } = response;
   if (response.ok && body) return { results: body.results };
   if (status === 429) return { wait: Number(response.headers.get("Retry-After")) || WAIT };
-  const problem = body?.detail ?? `Glimpse failed (status ${status}).`;
+  const problem = problemOf(body, t("js.queue.failed", { status }));
   if (REFUSALS.includes(status)) return { refusal: problem };
   return body?.detail || (status >= 400 && status < 500) ? { problem } : { loss: problem };
 }
@@ -212,6 +205,6 @@ function isReadable({ file }) {
 }
 
 function tooLarge(size, most) {
-  const mebibytes = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
-  return `The file has ${mebibytes(size)}; at most ${mebibytes(most)} are taken. Make it smaller.`;
+  const mebibytes = (bytes) => `${number(bytes / 2 ** 20, 1)} MiB`;
+  return new Problem(t("js.queue.too_large", { size: mebibytes(size), most: mebibytes(most) }));
 }

@@ -1,12 +1,14 @@
 /** The table of answers: a row group for each picture, a row for each of its faces. */
 
+import { showProblem } from "./problem.js";
 import { doubt, percent } from "./score.js";
+import { labelled, t } from "./texts.js";
 import { thumbnail } from "./thumbnail.js";
 
 const ORDER = new Intl.Collator("en", { numeric: true });
 const KEYS = {
   file: ({ name }) => name,
-  label: ({ result }) => result?.label,
+  label: ({ result }) => result && labelled(result.label),
   score: ({ result }) => result?.score,
 };
 
@@ -48,15 +50,15 @@ export class Table {
     const { result, error } = entry;
     const [picture, file] = this.#groups.get(entry).rows[0].cells;
     const lines = error
-      ? [[spanning("problem", error)]]
+      ? [[problemCell(error)]]
       : result
         ? (result.faces ?? [result]).map(line)
-        : [[spanning("soft", "waiting")]];
+        : [[spanning("soft", t("js.table.waiting"))]];
     const rows = lines.map((cells) => make("tr", "", ...cells));
     rows[0].prepend(picture, file);
     picture.rowSpan = file.rowSpan = rows.length;
     const count = result?.faces?.length;
-    const faces = count ? [make("span", "soft", count === 1 ? "1 face" : `${count} faces`)] : [];
+    const faces = count ? [make("span", "soft", t("js.table.faces", { count }))] : [];
     file.replaceChildren(...breakable(entry.name), ...faces);
     this.#groups.get(entry).replaceChildren(...rows);
   }
@@ -93,7 +95,7 @@ function line({ label, score, predictions }) {
   const fill = make("span", "fill");
   fill.style.transform = `scaleX(${score})`;
   const bar = make("div", "bar", make("span", "track", fill), make("span", "percent", percent(score)));
-  const cell = make("td", "label", make("b", "", label));
+  const cell = make("td", "label", make("b", "", labelled(label)));
   if (unsure) cell.append(make("span", "soft", unsure));
   return [cell, make("td", unsure ? "score-of is-unsure" : "score-of", bar)];
 }
@@ -103,8 +105,14 @@ function breakable(path) {
   return path.split(/(?<=[/_-])|(?=\.)/).flatMap((part) => [part, make("wbr")]);
 }
 
-function spanning(name, text) {
-  const cell = make("td", name, text);
+function problemCell(problem) {
+  const cell = spanning("problem");
+  showProblem(cell, problem);
+  return cell;
+}
+
+function spanning(name, ...children) {
+  const cell = make("td", name, ...children);
   cell.colSpan = 2;
   return cell;
 }

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Page, expect
+from samples import encode, seven
 
 from .drawing import draw, settle
 from .strokes import HANDS, placed
@@ -109,6 +110,30 @@ def open_camera(page: Page) -> None:
     expect(page.get_by_role("button", name="Take it")).to_be_visible()
 
 
+def fill_table(page: Page) -> None:
+    seven_png = encode(seven())
+    files = [("seven.png", seven_png), ("a-name-that-is-rather-long-" * 3 + ".png", seven_png)]
+    files.append(("broken.png", b"no picture"))
+    page.get_by_test_id("pictures-input").set_input_files(
+        [{"name": name, "mimeType": "image/png", "buffer": content} for name, content in files]
+    )
+    expect(page.get_by_test_id("count")).to_contain_text("3 of 3", timeout=SLOW)
+
+
+def fill_table_with_faces(page: Page) -> None:
+    page.get_by_test_id("model").select_option("emotions")
+    page.get_by_test_id("pictures-input").set_input_files(
+        [PHOTOS / f"{name}.jpg" for name in ("family", "astronaut")]
+    )
+    expect(page.get_by_test_id("count")).to_contain_text("2 of 2", timeout=SLOW)
+
+
+def send_sample(page: Page) -> None:
+    attempt = page.get_by_test_id("try-predict")
+    attempt.get_by_role("button", name="Send").click()
+    expect(attempt.get_by_test_id("answered")).to_contain_text('"label": "7"', timeout=SLOW)
+
+
 def unfold(page: Page) -> None:
     """Opens all that can be opened."""
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
@@ -128,6 +153,12 @@ SCENES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "faces-edge": ("/faces", show_face_at_edge),
     "faces-none": ("/faces", show_no_face),
     "faces-camera": ("/faces", open_camera),
+    "batch": ("/batch", nothing),
+    "batch-digits": ("/batch", fill_table),
+    "batch-faces": ("/batch", fill_table_with_faces),
+    "docs": ("/docs", nothing),
+    "docs-sent": ("/docs", send_sample),
+    "docs-unfolded": ("/docs", unfold),
     "models": ("/models", nothing),
     "model-digits": ("/models/digits", nothing),
     "model-digits-unfolded": ("/models/digits", unfold),

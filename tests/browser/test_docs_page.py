@@ -191,7 +191,7 @@ def test_the_page_works_with_the_keyboard_alone(page: Page, attempt: Locator):
     page.keyboard.type("2")
     page.keyboard.press("Enter")
     expect(attempt.get_by_test_id("answered")).to_contain_text('"label": "7"', timeout=SLOW)
-    expect(page.locator("#live")).to_contain_text("Answer 200 OK")
+    expect(page.get_by_test_id("told")).to_contain_text("Answer 200 OK")
 
 
 def test_the_navigation_leads_to_the_page(open_page: OpenPage):
