@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import re
 from collections.abc import Callable
@@ -10,13 +12,15 @@ from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, Route, expect
+from samples import encode, seven
 
 from .conftest import OpenPage
 from .drawing import DOT, DOWNSTROKE, draw
 
 FAMILY = Path(__file__).parents[1] / "photos" / "family.jpg"
 PREDICT = "**/api/predict*"
-PAGES = ["/", "/faces", "/models", "/models/digits", "/models/emotions", "/models/compare", "/no"]
+MODELS = ["/models", "/models/digits", "/models/emotions", "/models/compare"]
+PAGES = ["/", "/faces", "/batch", "/docs", *MODELS, "/no"]
 WIDTHS = [320, 360, 768, 1440]
 SLOW = 30_000
 LETTERS = re.compile(r"[^\W\d_]")
@@ -26,6 +30,12 @@ LETTERS = re.compile(r"[^\W\d_]")
 def german(open_page: OpenPage) -> Page:
     """The draw page in a browser of a German reader."""
     return open_page("/", locale="de-DE")
+
+
+def choose(page: Page, *names: str) -> None:
+    """Chooses sevens of these names on the page for many pictures."""
+    files = [{"name": name, "mimeType": "image/png", "buffer": encode(seven())} for name in names]
+    page.get_by_test_id("pictures-input").set_input_files(files)
 
 
 def test_a_digit_is_drawn_and_read_in_german(german: Page):
@@ -95,6 +105,52 @@ def test_labels_of_faces_have_german_names(open_page: OpenPage):
     expect(page.get_by_test_id("face-label")).to_have_text("Freude")
     expect(page.locator(".tag")).to_have_text("Freude 93 %")
     expect(page.locator("#live")).to_have_text("Ein Gesicht: Freude, 93,4 %")
+
+
+def test_many_pictures_are_read_in_german_and_their_csv_is_the_apis(open_page: OpenPage):
+    page = open_page("/batch", locale="de-DE")
+    happy = {"label": "happy", "score": 0.934, "predictions": [{"label": "happy", "score": 0.934}]}
+    box = {"x": 1, "y": 1, "width": 9, "height": 9}
+    problem = {"type": "urn:glimpse:problem:unreadable-image", "detail": "This is not an image."}
+    answer = {"results": [{**happy, "subjects": [{**happy, "box": box}]}, {"error": problem}]}
+    page.route(PREDICT, lambda route: route.fulfill(json=answer))
+    choose(page, "a.png", "b.png")
+    expect(page.get_by_test_id("count")).to_have_text("2 von 2, 1 fehlgeschlagen")
+    expect(page.locator("#live")).to_have_text("Fertig: 2 von 2, 1 fehlgeschlagen")
+    expect(page.get_by_test_id("counts").get_by_role("listitem")).to_have_text(["Freude 1×"])
+    expect(page.locator("tbody .label")).to_have_text("Freude")
+    expect(page.locator("tbody .percent")).to_have_text(re.compile(r"^93,4\s%$"))
+    told = page.locator("tbody .problem")
+    expect(told).to_contain_text("Das ist kein Bild")
+    expect(told.locator("[lang=en]")).to_have_text("This is not an image.")
+    with page.expect_download() as download:
+        page.get_by_role("button", name="CSV sichern").click()
+    lines = csv.DictReader(io.StringIO(download.value.path().read_text("utf-8")))
+    assert [(line["label"], line["score"], line["error"]) for line in lines] == [
+        ("happy", "0.934", ""),
+        ("", "", "This is not an image."),
+    ]
+
+
+def test_what_ends_the_reading_of_many_pictures_is_told_in_german(open_page: OpenPage):
+    page = open_page("/batch", locale="de-DE")
+    problem = {"type": "urn:glimpse:problem:unknown-model", "detail": "There is no such model."}
+    page.route(PREDICT, lambda route: route.fulfill(status=404, json=problem))
+    choose(page, "a.png")
+    error = page.get_by_test_id("error")
+    expect(error).to_contain_text("gibt es hier nicht. Mit „Weiter“ versuchst du es noch einmal.")
+    expect(error.locator("[lang=en]")).to_have_text("There is no such model.")
+    expect(page.get_by_test_id("go")).to_have_text("Weiter")
+
+
+def test_the_page_of_the_api_is_english_and_says_so(open_page: OpenPage):
+    page = open_page("/docs", locale="de-DE")
+    expect(page.get_by_role("link", name="Modelle")).to_be_visible()
+    expect(page.locator("main")).to_have_attribute("lang", "en")
+    expect(page.get_by_role("heading", level=1)).to_have_text("The API")
+    copy = page.get_by_role("button", name="Kopieren").first
+    copy.click()
+    expect(page.locator("[lang=de]", has_text="Kopiert").first).to_be_visible()
 
 
 def test_the_language_is_chosen_at_the_foot_and_stays(open_page: OpenPage):
@@ -225,3 +281,19 @@ def test_all_that_the_faces_page_says_is_of_the_catalogue(open_page: OpenPage):
     picture = "The face as the network saw it, 48 by 48 grey pixels"
     labels = re.compile(r"^(dark|light)( \d+ %)?$")
     assert {each for each in said(page, act) if not labels.match(each)} == {picture}
+
+
+def test_all_that_the_batch_page_says_is_of_the_catalogue(open_page: OpenPage):
+    page = open_page("/models")
+    page.route(re.compile(r"/batch$"), in_brackets)
+    page.goto("/batch")
+
+    def act() -> None:
+        choose(page, "1", "2")
+        expect(page.locator("#live")).to_have_text("⟦Done: ⟦2 of 2⟧⟧", timeout=SLOW)
+        page.context.set_offline(True)
+        choose(page, "3")
+        expect(page.get_by_test_id("error")).to_contain_text("⟦", timeout=SLOW)
+        page.get_by_test_id("clear").click()
+
+    assert said(page, act) == set()
