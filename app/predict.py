@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import time
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -21,7 +22,6 @@ from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
 
-AT_ONCE = threading.Lock()  # a worker has a core: threads that share it only slow each other down
 MUCH_WORK = 0.03  # seconds; a digit or a face takes less, a photo or many digits more
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
@@ -44,6 +44,39 @@ class Upload:
 
     content: bytes | Problem
     filename: str | None = None
+
+
+class InTurn:
+    """A lock that those who wait get in the order in which they came.
+
+    Python's own lock goes to whoever is quickest, so that a request may wait for many that came
+    after it.
+    """
+
+    def __init__(self) -> None:
+        self._waiting: deque[threading.Lock] = deque()
+        self._taken = False
+        self._own = threading.Lock()
+
+    def __enter__(self) -> None:
+        with self._own:
+            if not self._taken:
+                self._taken = True
+                return
+            turn = threading.Lock()
+            turn.acquire()
+            self._waiting.append(turn)
+        turn.acquire()
+
+    def __exit__(self, *cause: object) -> None:
+        with self._own:
+            if self._waiting:
+                self._waiting.popleft().release()
+            else:
+                self._taken = False
+
+
+AT_ONCE = InTurn()  # a worker has a core: threads that share it only slow each other down
 
 
 def predict(model: Model, uploads: Sequence[Upload], **options: Any) -> list[dict[str, Any]]:
