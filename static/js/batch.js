@@ -6,6 +6,7 @@ import { Problem, showProblem } from "./problem.js";
 import { Queue } from "./queue.js";
 import { Table } from "./table.js";
 import { labelled, number, t } from "./texts.js";
+import { saveAs } from "./transfer.js";
 
 const MOST = 100; // pictures in the table
 const MOST_COUNTS = 12; // labels that are counted in the summary
@@ -170,11 +171,7 @@ function chip(label, count) {
 function download() {
   const { labels } = model.selectedOptions[0].dataset;
   const text = csv(table.entries.filter(isDone), JSON.parse(labels));
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], { type: "text/csv;charset=utf-8" }));
-  link.download = `${model.value}.csv`;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  saveAs(new Blob([text], { type: "text/csv;charset=utf-8" }), `${model.value}.csv`);
 }
 
 function isForFaces() {

@@ -9,6 +9,7 @@ import { Reader } from "./reader.js";
 import { percent } from "./score.js";
 import { Sheet } from "./sheet.js";
 import { t } from "./texts.js";
+import { saveAs } from "./transfer.js";
 
 const SETTLED = 700; // ms without a change after which an answer is read out
 
@@ -97,11 +98,7 @@ function showWhetherEmpty() {
 
 /** Gives the drawing as a file. */
 async function save() {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await pad.picture());
-  link.download = t("js.draw.file");
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  saveAs(await pad.picture(), t("js.draw.file"));
 }
 
 /** Shows what the reader found. */

@@ -5,6 +5,7 @@ import { ask, lightened } from "./photo.js";
 import { Problem, showProblem } from "./problem.js";
 import { percent } from "./score.js";
 import { labelled, t } from "./texts.js";
+import { whenDropped, whenPicturePasted } from "./transfer.js";
 
 const element = (id) => document.getElementById(id);
 const drop = element("drop");
@@ -28,26 +29,10 @@ element("photo-input").addEventListener("change", (event) => {
   event.target.value = ""; // the same file can be chosen again
 });
 
-for (const kind of ["dragenter", "dragover"]) {
-  document.addEventListener(kind, (event) => {
-    event.preventDefault();
-    drop.classList.toggle("is-over", drop.contains(event.target));
-  });
-}
-document.addEventListener("dragleave", (event) => {
-  if (!event.relatedTarget) drop.classList.remove("is-over");
-});
-document.addEventListener("drop", (event) => {
-  event.preventDefault();
-  drop.classList.remove("is-over");
-  const [file] = event.dataTransfer.files;
+whenDropped(drop, drop, ({ files: [file] }) => {
   if (file) read(file);
 });
-
-document.addEventListener("paste", (event) => {
-  const file = [...event.clipboardData.files].find(({ type }) => type.startsWith("image/"));
-  if (file) read(file);
-});
+whenPicturePasted(read);
 
 const useCamera = element("use-camera");
 useCamera.hidden = !hasCamera;

@@ -1,5 +1,7 @@
 /** Files that are dropped, pasted or chosen: many at a time, and whole folders. */
 
+import { whenDropped } from "./transfer.js";
+
 const ORDER = new Intl.Collator("en", { numeric: true });
 
 /**
@@ -17,20 +19,7 @@ export function whenFiles(drop, inputs, most, take, fail) {
       input.value = ""; // the same files can be chosen again
     });
   }
-  for (const kind of ["dragenter", "dragover"]) {
-    document.addEventListener(kind, (event) => {
-      event.preventDefault();
-      drop.classList.toggle("is-over", drop.contains(event.target));
-    });
-  }
-  document.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) drop.classList.remove("is-over");
-  });
-  document.addEventListener("drop", (event) => {
-    event.preventDefault();
-    drop.classList.remove("is-over");
-    dropped(event.dataTransfer, most).then(hand, fail);
-  });
+  whenDropped(drop, drop, (transfer) => dropped(transfer, most).then(hand, fail));
   document.addEventListener("paste", (event) => hand([...event.clipboardData.files].map(named)));
 }
 

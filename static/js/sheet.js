@@ -1,5 +1,7 @@
 /** A picture laid over the pad: dropped, pasted or opened instead of drawn. */
 
+import { whenDropped, whenPicturePasted } from "./transfer.js";
+
 /** Dispatches "picture" with the file as `detail` when one is laid there. */
 export class Sheet extends EventTarget {
   #image;
@@ -14,23 +16,8 @@ export class Sheet extends EventTarget {
       this.#lay(input.files[0]);
       input.value = ""; // the same file can be opened again
     });
-    for (const kind of ["dragenter", "dragover"]) {
-      document.addEventListener(kind, (event) => {
-        event.preventDefault();
-        paper.classList.add("is-over");
-      });
-    }
-    document.addEventListener("dragleave", (event) => {
-      if (!event.relatedTarget) paper.classList.remove("is-over");
-    });
-    document.addEventListener("drop", (event) => {
-      event.preventDefault();
-      paper.classList.remove("is-over");
-      this.#lay(event.dataTransfer.files[0]);
-    });
-    document.addEventListener("paste", (event) => {
-      this.#lay([...event.clipboardData.files].find(({ type }) => type.startsWith("image/")));
-    });
+    whenDropped(paper, document, ({ files: [file] }) => this.#lay(file));
+    whenPicturePasted((file) => this.#lay(file));
   }
 
   get empty() {
