@@ -2,11 +2,14 @@
 
 import gc
 import json
+import mmap
 import os
 import shutil
 import socket
 import struct
 import tempfile
+import time
+from array import array
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -14,6 +17,7 @@ from typing import Any
 from gunicorn.glogging import Logger
 from gunicorn.workers import gthread
 
+PATIENCE = 10  # ms that a connection is left to a worker that holds fewer
 SILENCE = 10  # seconds after which a client that stops sending is given up
 METRICS = "PROMETHEUS_MULTIPROC_DIR"  # where the workers' metrics meet
 
@@ -40,8 +44,43 @@ class Log(Logger):  # type: ignore[misc]
         self.access_log.info("%s", json.dumps(line))
 
 
+MOST_WORKERS = 512
+NOBODY = 0xFFFFFFFF  # in `HELD`, of a worker that takes no connections
+# The connections that each worker holds: memory that all of them share.
+HELD = memoryview(mmap.mmap(-1, 4 * MOST_WORKERS)).cast("I")
+HELD[:] = memoryview(array("I", [NOBODY] * MOST_WORKERS))
+
+
 class Worker(gthread.ThreadWorker):  # type: ignore[misc]
-    """gunicorn's threaded worker, which answers who is waiting before it stops listening."""
+    """gunicorn's threaded worker, with two differences.
+
+    A new connection goes to the worker that holds the fewest, since the work of each has one core;
+    gunicorn leaves it to whichever wakes first, and six of eight clients may wait for one worker.
+    A worker that is to end answers who is waiting before it stops listening.
+    """
+
+    place: int | None = None  # in HELD
+    _held = 0
+
+    @property
+    def nr_conns(self) -> int:
+        """How many connections the worker holds."""
+        return self._held
+
+    @nr_conns.setter
+    def nr_conns(self, held: int) -> None:
+        self._held = held
+        if self.place is not None:
+            HELD[self.place] = held if self.alive else NOBODY
+
+    def accept(self, listener: Any) -> None:
+        """Takes a connection, unless a worker that holds fewer does so at once."""
+        for _ in range(PATIENCE):
+            # Among many connections one more or less makes no difference.
+            if self._held - self._held // 8 <= min(HELD):
+                break
+            time.sleep(0.001)
+        super().accept(listener)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Takes, when the worker is to end, the connections that the system already holds."""
@@ -53,7 +92,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             held = -1
             while held < self.nr_conns:
                 held = self.nr_conns
-                self.accept(listener)
+                super().accept(listener)
             listener.close()
 
 
@@ -88,12 +127,23 @@ def when_ready(server: Any) -> None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
-    """Leaves what is loaded out of garbage collection, so that workers go on sharing it."""
+    """Gives the worker its place in HELD.
+
+    What is loaded is left out of garbage collection, so that workers go on sharing it.
+    """
+    taken = {each.place for each in server.WORKERS.values()}
+    worker.place = min(set(range(MOST_WORKERS)) - taken)
     gc.freeze()
 
 
+def post_worker_init(worker: Any) -> None:
+    """Has others leave connections to the worker, now that it takes them."""
+    worker.nr_conns = 0
+
+
 def child_exit(server: Any, worker: Any) -> None:
-    """Takes a worker that has ended out of the gauges of those that live."""
+    """Takes a worker that has ended out of HELD and of the gauges of those that live."""
+    HELD[worker.place] = NOBODY
     from prometheus_client import multiprocess  # noqa: PLC0415  # it reads METRICS when imported
 
     if METRICS in os.environ:

@@ -266,7 +266,7 @@ SERVERS = (
     Server(
         "ray",
         "Ray Serve",
-        ("ray[serve]",),
+        ("ray[serve]", "python-multipart"),
         ("ray",),
         run_script("peer_ray.py"),
         ask_raw_or_form("/?model={model}", "/?model={model}"),

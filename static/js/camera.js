@@ -1,5 +1,7 @@
 /** Takes a photo with the camera, in a dialog. */
 
+import { encoded } from "./encode.js";
+
 export const hasCamera = Boolean(navigator.mediaDevices?.getUserMedia);
 
 /** Opens `dialog`; gives the photo taken (a JPEG Blob), or null after Cancel or Escape. */
@@ -26,5 +28,5 @@ function still(video) {
   canvas.width = video.videoWidth;
   canvas.height = video.videoHeight;
   canvas.getContext("2d").drawImage(video, 0, 0);
-  return new Promise((resolve) => canvas.toBlob(resolve, "image/jpeg", 0.92));
+  return encoded(canvas, "image/jpeg", 0.92);
 }

@@ -1,6 +1,7 @@
 /** The page for faces: a photo chosen, dropped, pasted or taken, and what each face shows. */
 
 import { hasCamera, takePhoto } from "./camera.js";
+import { fileOf } from "./encode.js";
 import { ask, lightened } from "./photo.js";
 import { Problem, showProblem } from "./problem.js";
 import { percent } from "./score.js";
@@ -16,11 +17,11 @@ const answer = element("answer");
 const mostBytes = Number(drop.dataset.mostBytes);
 const why = element("why");
 let flight = new AbortController();
-let asked = null; // the photo as it was sent
+let faces = []; // as /api/predict answered
 let selected = 0;
 
 why.addEventListener("change", () => {
-  if (asked) answerFor(asked, selected);
+  if (faces.length) select(selected);
 });
 
 element("photo-input").addEventListener("change", (event) => {
@@ -52,11 +53,6 @@ async function read(file) {
   show(file);
   drop.dataset.state = "busy";
   say(t("js.faces.looking"));
-  await answerFor(file, 0);
-}
-
-/** Asks about `file` and selects a face of it. */
-async function answerFor(file, index) {
   flight.abort();
   flight = new AbortController();
   const { signal } = flight;
@@ -64,19 +60,15 @@ async function answerFor(file, index) {
     const sent = await lightened(file);
     if (signal.aborted) return;
     if (sent.size > mostBytes) throw new Problem(t("js.faces.too_large"));
-    const url = new URL(drop.dataset.predictUrl, location);
-    if (why.checked) url.searchParams.set("explain", "true");
-    const result = await ask(url, sent, signal);
-    if (signal.aborted) return;
-    asked = sent;
-    tell(result, index);
+    const result = await ask(drop.dataset.predictUrl, sent, signal);
+    if (!signal.aborted) tell(result);
   } catch (cause) {
     if (!signal.aborted) fail(cause);
   }
 }
 
 function reset() {
-  asked = null;
+  faces = [];
   error.hidden = true;
   boxes.replaceChildren();
   answer.dataset.state = "empty";
@@ -100,16 +92,17 @@ function fail(problem) {
   say("");
 }
 
-/** Shows a result of /api/predict: a box for each face, one of them selected. */
-function tell({ width, height, faces }, index) {
+/** Shows a result of /api/predict: a box for each face, the first of them selected. */
+function tell({ width, height, faces: found }) {
+  faces = found;
   drop.dataset.state = "photo";
-  boxes.replaceChildren(...faces.map((face, place) => box(face, place, faces, width, height)));
-  select(Math.min(index, faces.length - 1), faces);
+  boxes.replaceChildren(...faces.map((face, index) => box(face, index, width, height)));
+  select(0);
   const [{ label, score }] = faces;
   say(t("js.faces.found", { count: faces.length, label: labelled(label), score: percent(score) }));
 }
 
-function box(face, index, faces, width, height) {
+function box(face, index, width, height) {
   const button = document.createElement("button");
   button.type = "button";
   button.className = "face";
@@ -131,21 +124,19 @@ function box(face, index, faces, width, height) {
   // High up in the photo there is no room for the label above the box.
   tag.classList.toggle("is-inside", face.box.y < 0.08 * height);
   button.append(tag);
-  button.addEventListener("click", () => select(index, faces));
+  button.addEventListener("click", () => select(index));
   return button;
 }
 
 /** Shows the scores of one face. */
-function select(chosen, faces) {
-  const { label, score, predictions, seen, explanation } = faces[chosen];
+function select(chosen) {
+  const { label, score, predictions } = faces[chosen];
   selected = chosen;
   [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
   element("label").textContent = labelled(label);
   element("score").textContent = percent(score);
-  const image = element("seen");
-  image.src = explanation ?? seen;
-  image.alt = explanation ? t("js.answer.why", { label: labelled(label) }) : image.dataset.alt;
-  image.hidden = false;
+  showCrop(faces[chosen]);
+  if (why.checked) explain(faces[chosen]);
   for (const row of element("bars").rows) {
     const each = predictions.find((prediction) => prediction.label === row.dataset.label);
     bar(row, each?.score ?? null, row.dataset.label === label);
@@ -154,6 +145,30 @@ function select(chosen, faces) {
   which.hidden = faces.length === 1;
   which.textContent = t("js.faces.which", { index: chosen + 1, count: faces.length });
   answer.dataset.state = "answer";
+}
+
+/** Shows what the network saw of `face`, or why it answers so where that is wanted and known. */
+function showCrop({ label, seen, explanation }) {
+  const explained = why.checked && explanation;
+  const image = element("seen");
+  image.src = explained || seen;
+  image.alt = explained ? t("js.answer.why", { label: labelled(label) }) : image.dataset.alt;
+  image.hidden = false;
+}
+
+/** Asks why the network answers so for `face`: about the crop that it saw, which is sent alone. */
+async function explain(face) {
+  if (face.explanation) return;
+  const { signal } = flight;
+  const url = new URL(drop.dataset.predictUrl, location);
+  url.searchParams.set("faces", "whole");
+  url.searchParams.set("explain", "true");
+  try {
+    face.explanation = (await ask(url, fileOf(face.seen), signal)).explanation;
+    if (face === faces[selected]) showCrop(face);
+  } catch (cause) {
+    if (!signal.aborted) showProblem(error, cause);
+  }
 }
 
 function bar(row, score, best) {

@@ -1,5 +1,7 @@
 /** A square of paper to draw on with mouse, finger or pen, and by method calls. */
 
+import { encoded } from "./encode.js";
+
 const PEN = 0.05; // the pen's width, of the pad's side
 const CORNER = 0.02; // how near a sharp turn a line is bent, of the pad's side
 const NEAREST = 0.002; // points nearer to the last than this add nothing
@@ -86,7 +88,7 @@ export class Pad extends EventTarget {
     context.fillStyle = "#fff";
     context.fillRect(0, 0, SENT, SENT);
     this.#paint(context, "#000");
-    return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+    return encoded(canvas, "image/png");
   }
 
   #replace(strokes) {

@@ -1,5 +1,6 @@
 /** A photo that was chosen: made small enough to send, and asked about. */
 
+import { encoded } from "./encode.js";
 import { post } from "./post.js";
 import { Problem, problemOf } from "./problem.js";
 import { t } from "./texts.js";
@@ -21,7 +22,7 @@ export async function lightened(file) {
     canvas.height = Math.max(1, Math.round(picture.height * scale));
     canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
     picture.close();
-    return await new Promise((resolve) => canvas.toBlob((blob) => resolve(blob ?? file), "image/jpeg", 0.92));
+    return encoded(canvas, "image/jpeg", 0.92) ?? file;
   } catch {
     return file; // the server says what is wrong with it
   }
