@@ -8,10 +8,14 @@ import shutil
 import socket
 import struct
 import tempfile
+import threading
 import time
 from array import array
+from collections import deque
+from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -44,6 +48,56 @@ class Log(Logger):  # type: ignore[misc]
         self.access_log.info("%s", json.dumps(line))
 
 
+class Threads(Executor):
+    """Up to `most` threads, of which the last to have rested works next.
+
+    What it needs lies in the processor's caches still; the standard library's pool has all its
+    threads take turns, however few have work.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._count = 0
+        self._resting: list[SimpleQueue[Any]] = []
+        self._waiting: deque[Any] = deque()
+        self._own = threading.Lock()
+
+    def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
+        """Has a thread call the function; who finds none resting or new waits."""
+        future: Future[Any] = Future()
+        call = (future, function, arguments, named)
+        with self._own:
+            if self._resting:
+                self._resting.pop().put(call)
+            elif self._count < self._most:
+                self._count += 1
+                threading.Thread(target=self._work, args=(call,), daemon=True).start()
+            else:
+                self._waiting.append(call)
+        return future
+
+    def _work(self, call: Any) -> None:
+        mine: SimpleQueue[Any] = SimpleQueue()
+        while call is not None:
+            future, function, arguments, named = call
+            try:
+                future.set_result(function(*arguments, **named))
+            except BaseException as error:
+                future.set_exception(error)
+            with self._own:
+                call = self._waiting.popleft() if self._waiting else None
+                if call is None:
+                    self._resting.append(mine)
+            del future, function, arguments, named  # a resting thread holds nothing
+            call = call or mine.get()
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Lets the resting threads end; gunicorn does not wait for the others."""
+        with self._own:
+            for each in self._resting:
+                each.put(None)
+
+
 MOST_WORKERS = 512
 NOBODY = 0xFFFFFFFF  # in `HELD`, of a worker that takes no connections
 # The connections that each worker holds: memory that all of them share.
@@ -72,6 +126,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self._held = held
         if self.place is not None:
             HELD[self.place] = held if self.alive else NOBODY
+
+    def get_thread_pool(self) -> Threads:
+        """The threads that answer."""
+        return Threads(self.cfg.threads)
 
     def accept(self, listener: Any) -> None:
         """Takes a connection, unless a worker that holds fewer does so at once."""

@@ -20,6 +20,7 @@ from app.predict import Shows, Upload, predict
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}  # what is taken of a folder
 NO_LIMIT = 2**31  # seconds
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
 TOGETHER = 16  # pictures that are read and classified at once
 
 Answer = tuple[str, dict[str, Any]]
@@ -123,12 +124,14 @@ def _csv(model: Model) -> Any:
     )
 
     def write(name: str, result: dict[str, Any]) -> None:
+        # What a spreadsheet would calculate is marked as text.
+        cell = f"'{name}" if name.startswith(FORMULA) else name
         if "error" in result:
-            writer.writerow([name, result["error"]["detail"]])
+            writer.writerow([cell, result["error"]["detail"]])
         for subject in result.get("faces", result.get("subjects", [])):
             scores = {each["label"]: each["score"] for each in subject["predictions"]}
             writer.writerow(
-                [name, "", *subject["box"].values(), subject["label"], subject["score"]]
+                [cell, "", *subject["box"].values(), subject["label"], subject["score"]]
                 + [scores[label] for label in model.card.labels]
             )
         sys.stdout.flush()

@@ -454,7 +454,10 @@ def _pair(a: str | None, b: str | None) -> tuple[Card | None, Card | None]:
 
 
 def compared(a: Card, b: Card) -> list[tuple[str, str, str, str]]:
-    """Rows of (what, the first's, the second's, how the second differs)."""
+    """Rows of (what, the first's, the second's, how the second differs).
+
+    Shares of different tests stand beside each other, but without a difference.
+    """
     rows = [
         _compared_share(t("models.accuracy"), "test_accuracy", a, b),
         _compared_share(t("fact.f1"), "test_macro_f1", a, b),
@@ -484,7 +487,8 @@ def _compared_share(name: str, key: str, a: Card, b: Card) -> tuple[str, str, st
     percents = key == "test_accuracy"
     form = percent if percents else partial(number, digits=4)
     show = ["" if value is None else form(value) for value in (first, second)]
-    if first is None or second is None:
+    other_test = set(a.labels) != set(b.labels) or same_test(a, b) is False
+    if first is None or second is None or other_test:
         return name, show[0], show[1], ""
     change = number(second - first, 4, signed=True)
     if percents:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-import threading
 import time
-from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -21,12 +20,15 @@ from app.memory import give_back_what_is_free
 from app.models import Model
 from app.number import is_number, readings
 from app.subjects import Subject, subjects
+from app.turns import Turns, Work
 
 MUCH_WORK = 0.03  # seconds; a digit or a face takes less, a photo or many digits more
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
 # Width and height of a picture and what in it is to be classified.
 _Shown = tuple[int, int, Sequence[Subject]]
+# The results so far, and what each of those without an error shows.
+_Found = tuple[list[dict[str, Any]], list[Sequence[Subject]]]
 
 
 @dataclass(frozen=True)
@@ -46,51 +48,10 @@ class Upload:
     filename: str | None = None
 
 
-class InTurn:
-    """A lock that those who wait get in the order in which they came.
-
-    Python's own lock goes to whoever is quickest, so that a request may wait for many that came
-    after it.
-    """
-
-    def __init__(self) -> None:
-        self._waiting: deque[threading.Lock] = deque()
-        self._taken = False
-        self._own = threading.Lock()
-
-    def __enter__(self) -> None:
-        with self._own:
-            if not self._taken:
-                self._taken = True
-                return
-            turn = threading.Lock()
-            turn.acquire()
-            self._waiting.append(turn)
-        turn.acquire()
-
-    def __exit__(self, *cause: object) -> None:
-        with self._own:
-            if self._waiting:
-                self._waiting.popleft().release()
-            else:
-                self._taken = False
+TURNS: Turns[list[dict[str, Any]]] = Turns()
 
 
-AT_ONCE = InTurn()  # a worker has a core: threads that share it only slow each other down
-
-
-def predict(model: Model, uploads: Sequence[Upload], **options: Any) -> list[dict[str, Any]]:
-    """`answers`, one request of this process at a time; gives back the memory of much work."""
-    with AT_ONCE:
-        started = time.thread_time()
-        try:
-            return answers(model, uploads, **options)
-        finally:
-            if time.thread_time() - started > MUCH_WORK:
-                give_back_what_is_free()
-
-
-def answers(
+def predict(
     model: Model,
     uploads: Sequence[Upload],
     *,
@@ -108,12 +69,66 @@ def answers(
     are left when `max_seconds` of work are done or `MOST_SUBJECTS` are found. Raises the (first)
     `Problem` where none can be classified.
     """
+    found = partial(_found, model, uploads, whole=whole, max_pixels=max_pixels)
+    work = _work(model, found, max_seconds, top_k=top_k, shows=shows)
+    light = len(uploads) == 1 and not shows.explanation
+    return TURNS.do(work, model.network, light=light)
+
+
+def _work(
+    model: Model,
+    find: Callable[[float], _Found],
+    max_seconds: int,
+    *,
+    top_k: int,
+    shows: Shows,
+) -> Work[list[dict[str, Any]]]:
+    """What `predict` does in its turn. The memory of much work is given back."""
+    # This thread's own time: that others keep the cores busy is no fault of the request.
+    began = time.thread_time()
+    end = began + max_seconds
+    much = False
+    try:
+        try:
+            results, found = find(end)
+        finally:
+            much = time.thread_time() - began > MUCH_WORK
+        probabilities = (
+            yield np.stack([subject.pixels for parts in found for subject in parts])
+        ).astype(np.float64)
+        probabilities /= probabilities.sum(axis=1, keepdims=True)
+        if not np.isfinite(probabilities).all():
+            raise NotReady(f"The model {model.card.name} gives no numbers for this picture.")
+        shows = replace(shows, until=end)
+        start = 0
+        served = [result for result in results if "error" not in result]
+        for result, parts in zip(served, found, strict=True):
+            scores = probabilities[start : start + len(parts)]
+            start += len(parts)
+            if model.card.task == "digit":
+                result.update(_digits(model, parts, scores, top_k=top_k, shows=shows))
+                continue
+            faces = [
+                _answer(model, *pair, top_k=top_k, shows=shows)
+                for pair in zip(parts, scores, strict=True)
+            ]
+            result |= {name: value for name, value in faces[0].items() if name != "box"}
+            result["faces"] = faces
+        return results
+    finally:
+        if much:
+            give_back_what_is_free()
+
+
+def _found(
+    model: Model, uploads: Sequence[Upload], end: float, *, whole: bool, max_pixels: int
+) -> _Found:
+    """A result begun for each upload, and what those without an error show, until the thread's
+    time `end`.
+    """
     results: list[dict[str, Any]] = []
     found: list[Sequence[Subject]] = []
     problems: list[Problem] = []
-    # This thread's own time: that others keep the cores busy is no fault of the request.
-    end = time.thread_time() + max_seconds
-    shows = replace(shows, until=end)
     for upload in uploads:
         result: dict[str, Any] = {"filename": upload.filename}
         shown: _Shown | Problem
@@ -133,26 +148,7 @@ def answers(
         results.append(result)
     if not found:
         raise problems[0]
-    served = [result for result in results if "error" not in result]
-    pixels = [subject.pixels for parts in found for subject in parts]
-    probabilities = model.network(np.stack(pixels)).astype(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    if not np.isfinite(probabilities).all():
-        raise NotReady(f"The model {model.card.name} gives no numbers for this picture.")
-    start = 0
-    for result, parts in zip(served, found, strict=True):
-        scores = probabilities[start : start + len(parts)]
-        start += len(parts)
-        if model.card.task == "digit":
-            result.update(_digits(model, parts, scores, top_k=top_k, shows=shows))
-            continue
-        faces = [
-            _answer(model, *pair, top_k=top_k, shows=shows)
-            for pair in zip(parts, scores, strict=True)
-        ]
-        result |= {name: value for name, value in faces[0].items() if name != "box"}
-        result["faces"] = faces
-    return results
+    return results, found
 
 
 def _digits(

@@ -76,8 +76,8 @@ def _faces(picture: Picture, shape: Sequence[int], *, whole: bool) -> list[Subje
         ) from error
     if not found:
         raise NothingToClassify(
-            "No face was found. Send a photo in which a face is sharp and larger than 20 pixels; "
-            "a picture that is one face's crop already goes with faces=whole."
+            "No face was found. Choose a photo in which a face is sharp and larger than 20 pixels "
+            "(to the API, one face's crop goes with faces=whole)."
         )
     scale = picture.width / photo.width
     return [

@@ -35,6 +35,8 @@ PAGES = (
     "/models/digits",
     "/models/emotions",
     "/models/compare?a=digits-baseline&b=digits",
+    "/batch",
+    "/docs",
     "/no-such-page",
 )
 PHOTO = TOP / "tests" / "photos" / "family.jpg"

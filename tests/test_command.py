@@ -66,6 +66,14 @@ def test_csv_has_a_column_a_label(folder, capsys):
     assert rows[1]["error"].startswith("This is not an image")
 
 
+def test_csv_marks_names_that_a_spreadsheet_would_calculate(tmp_path, monkeypatch, capsys):
+    (tmp_path / "=1+1.png").write_bytes(encode(seven()))
+    monkeypatch.chdir(tmp_path)
+    main(["predict", "=1+1.png", "--csv"])
+    (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
+    assert row["file"] == "'=1+1.png"
+
+
 def test_a_csv_has_a_row_a_face(tmp_path, monkeypatch, capsys):
     save(script(ByLight()), face_card(), tmp_path / "emotions")
     monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(tmp_path))

@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -82,12 +83,48 @@ def memory(process):
     return sum(map(int, listing.stdout.split())) / 1024
 
 
+def connections(process, port):
+    """How many connections to `port` each worker of `process` holds."""
+    rows = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    established = "01"
+    of_port = {
+        f"socket:[{row[9]}]"
+        for row in rows
+        if row[1].endswith(f":{port:04X}") and row[3] == established
+    }
+    counts = []
+    for pid in workers(process):
+        files = []
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            with suppress(FileNotFoundError):  # closed meanwhile
+                files.append(str(file.readlink()))
+        counts.append(sum(file in of_port for file in files))
+    return counts
+
+
 def test_answers_under_preload(server, png):
     port, _ = server
     for _ in range(6):
         status, answer = ask(port, "POST", "/api/predict", png, {"Content-Type": "image/png"})
         assert status == 200
         assert json.loads(answer)["results"][0]["label"]
+
+
+def test_each_worker_takes_its_share_of_the_connections(server):
+    port, process = server
+    while sum(connections(process, port)):  # those of the tests before
+        time.sleep(0.1)
+    held = [http.client.HTTPConnection("127.0.0.1", port, timeout=30) for _ in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(
+            pool.map(lambda each: (each.request("GET", "/healthz"), each.getresponse()), held)
+        )
+    for _, answer in answers:
+        assert answer.status == 200
+        answer.read()
+    assert sorted(connections(process, port)) in ([3, 5], [4, 4])
+    for connection in held:
+        connection.close()
 
 
 def test_each_answer_is_a_line_of_json_in_the_log(server, log):

@@ -40,6 +40,8 @@ export class Answer {
     const image = this.#part("seen");
     image.hidden = true;
     image.removeAttribute("src");
+    const which = this.#part("which");
+    which.textContent = which.dataset.text;
     for (const digit of this.#fills.keys()) this.#bar(digit, null, false);
     this.#root.dataset.state = "empty";
   }
@@ -77,6 +79,10 @@ export class Answer {
     for (const [place, button] of [...this.#part("number").children].entries()) {
       button.ariaPressed = String(place === index);
     }
+    const which = this.#part("which");
+    const count = subjects.length;
+    const text = t("js.answer.which", { index: index + 1, count, label });
+    which.textContent = count > 1 ? text : which.dataset.text;
     const image = this.#part("seen");
     image.src = explanation ?? seen;
     image.alt = explanation ? t("js.answer.why", { label }) : image.dataset.alt;

@@ -92,7 +92,7 @@ def test_the_drawing_can_be_saved(page: Page):
 
 @pytest.mark.parametrize(
     ("scores", "text"),
-    [((0.79, 0.2), "not sure: 4 or 9"), ((0.8, 0.2), "the network’s score")],
+    [((0.79, 0.2), "not sure: 4 or 9"), ((0.8, 0.2), "is how sure the network is")],
 )
 def test_an_unsure_answer_says_so(page: Page, scores: tuple[float, float], text: str):
     predictions = [

@@ -190,5 +190,23 @@ def test_why_shows_what_speaks_for_the_answer_and_keeps_the_face(page: Page):
     labels(page, 4)
     page.locator(".face").nth(2).click()
     page.get_by_label("Show why").check()
-    expect(page.get_by_alt_text(re.compile("speaks for .*, in red"))).to_be_visible(timeout=SLOW)
+    explained = page.get_by_alt_text(re.compile("speaks for .*, in red"))
+    expect(explained).to_be_visible(timeout=SLOW)
     expect(page.locator(".face").nth(2)).to_have_attribute("aria-pressed", "true")
+    of_the_third = explained.get_attribute("src")
+    page.locator(".face").nth(1).click()
+    expect(explained).not_to_have_attribute("src", of_the_third)
+    page.get_by_label("Show why").uncheck()
+    expect(page.get_by_alt_text("as the network saw it")).to_be_visible()
+
+
+def test_why_sends_the_crop_alone(page: Page):
+    choose(page, "family")
+    labels(page, 4)
+    with page.expect_request("**/api/predict*") as asked:
+        page.get_by_label("Show why").check()
+    assert len(asked.value.post_data_buffer) < 10_000
+    answer = asked.value.response().json()["results"][0]
+    assert answer["label"] == page.get_by_test_id("face-label").first.text_content()
+    shown = page.locator(".face").first.text_content()
+    assert f"{100 * answer['score']:.0f} %" in shown
