@@ -16,7 +16,7 @@ import model_store
 from app.explain import covering, layer_cam
 from model_store import Card
 
-BATCH = 64  # pictures that go through a network at once
+BATCH = 16  # pictures that go through a network at once: more takes memory, but no less time
 
 # Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
