@@ -82,8 +82,7 @@ def _scaled(heat: Heat, shape: tuple[int, ...]) -> Heat:
     size = (shape[1], shape[0])
     smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC), np.float32)
     highest = max(float(smooth.max()), 1e-9)
-    scaled: Heat = smooth.clip(0) / np.float32(highest)
-    return scaled
+    return np.asarray(smooth.clip(0) / highest, np.float32)
 
 
 def drawn(pixels: NDArray[np.uint8], heat: Heat) -> str:
