@@ -46,7 +46,7 @@ def test_a_digit_is_drawn_and_read_in_german(german: Page):
     draw(page, DOWNSTROKE)
     expect(page.get_by_test_id("digit-label")).to_have_text("1")
     expect(page.get_by_test_id("digit-score")).to_have_text(re.compile(r"^\d+,\d %$"))
-    expect(page.get_by_test_id("sureness")).to_have_text("Score des Netzes")
+    expect(page.get_by_test_id("sureness")).to_have_text("sicher ist sich das Netz")
     expect(page.locator("#live")).to_have_text(re.compile(r"^1, \d+,\d %$"))
     page.get_by_label("Warum?").check()
     expect(page.get_by_alt_text("Was daran für 1 spricht, in Rot")).to_be_visible()
@@ -262,8 +262,9 @@ def test_all_that_the_draw_page_says_is_of_the_catalogue(open_page: OpenPage):
         draw(page, DOWNSTROKE)
         expect(page.get_by_test_id("error")).to_contain_text("⟦")
 
-    # The picture's description without an explanation comes from the template.
-    assert said(page, act) == {"Your drawing, centred and scaled to 28 by 28 pixels"}
+    # What stands there without an explanation, or without a number, comes from the template.
+    picture = "Your drawing, centred and scaled to 28 by 28 pixels"
+    assert said(page, act) == {picture, "How sure of each digit"}
 
 
 def test_all_that_the_faces_page_says_is_of_the_catalogue(open_page: OpenPage):
