@@ -4,6 +4,7 @@ import gc
 import json
 import mmap
 import os
+import select
 import shutil
 import socket
 import struct
@@ -15,7 +16,6 @@ from collections import deque
 from concurrent.futures import Executor, Future
 from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
 from typing import Any
 
 from gunicorn.glogging import Logger
@@ -58,44 +58,43 @@ class Threads(Executor):
     def __init__(self, most: int) -> None:
         self._most = most
         self._count = 0
-        self._resting: list[SimpleQueue[Any]] = []
+        self._resting: list[threading.Lock] = []
         self._waiting: deque[Any] = deque()
         self._own = threading.Lock()
 
     def submit(self, function: Any, /, *arguments: Any, **named: Any) -> Future[Any]:
         """Has a thread call the function; who finds none resting or new waits."""
         future: Future[Any] = Future()
-        call = (future, function, arguments, named)
         with self._own:
+            self._waiting.append((future, function, arguments, named))
             if self._resting:
-                self._resting.pop().put(call)
+                self._resting.pop().release()
             elif self._count < self._most:
-                self._count += 1
-                threading.Thread(target=self._work, args=(call,), daemon=True).start()
-            else:
-                self._waiting.append(call)
+                try:
+                    threading.Thread(target=self._work, daemon=True).start()
+                    self._count += 1
+                except RuntimeError:  # the system gives no more threads
+                    if not self._count:
+                        raise
         return future
 
-    def _work(self, call: Any) -> None:
-        mine: SimpleQueue[Any] = SimpleQueue()
-        while call is not None:
+    def _work(self) -> None:
+        called = threading.Lock()
+        called.acquire()
+        while True:
+            with self._own:
+                call = self._waiting.popleft() if self._waiting else None
+                if call is None:
+                    self._resting.append(called)
+            if call is None:
+                called.acquire()
+                continue
             future, function, arguments, named = call
             try:
                 future.set_result(function(*arguments, **named))
             except BaseException as error:
                 future.set_exception(error)
-            with self._own:
-                call = self._waiting.popleft() if self._waiting else None
-                if call is None:
-                    self._resting.append(mine)
-            del future, function, arguments, named  # a resting thread holds nothing
-            call = call or mine.get()
-
-    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Lets the resting threads end; gunicorn does not wait for the others."""
-        with self._own:
-            for each in self._resting:
-                each.put(None)
+            del call, future, function, arguments, named  # a resting thread holds nothing
 
 
 MOST_WORKERS = 512
@@ -125,7 +124,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def nr_conns(self, held: int) -> None:
         self._held = held
         if self.place is not None:
-            HELD[self.place] = held if self.alive else NOBODY
+            HELD[self.place] = max(held, 0) if self.alive else NOBODY
 
     def get_thread_pool(self) -> Threads:
         """The threads that answer."""
@@ -133,19 +132,26 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
 
     def accept(self, listener: Any) -> None:
         """Takes a connection, unless a worker that holds fewer does so at once."""
-        for _ in range(PATIENCE):
-            # Among many connections one more or less makes no difference.
-            if self._held - self._held // 8 <= min(HELD):
-                break
+        patience = PATIENCE
+        # Among many connections one more or less makes no difference.
+        while patience and self._held - self._held // 8 > min(HELD):
             time.sleep(0.001)
+            patience -= 1
+            still = select.poll()
+            still.register(listener, select.POLLIN)
+            if not still.poll(0):
+                return  # it is taken
         super().accept(listener)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """Takes, when the worker is to end, the connections that the system already holds."""
         super().set_accept_enabled(enabled)
-        if self.alive:
+        if enabled or self.alive:
             return
+        self.nr_conns = self._held  # no one leaves a connection to this worker any more
         for listener in self.sockets:
+            if listener.sock is None:
+                continue  # told to end twice
             listener.setblocking(False)
             held = -1
             while held < self.nr_conns:
@@ -189,7 +195,8 @@ def pre_fork(server: Any, worker: Any) -> None:
 
     What is loaded is left out of garbage collection, so that workers go on sharing it.
     """
-    taken = {each.place for each in server.WORKERS.values()}
+    # Those from before a reload may be of another version of this file.
+    taken = {getattr(each, "place", None) for each in server.WORKERS.values()}
     worker.place = min(set(range(MOST_WORKERS)) - taken)
     gc.freeze()
 
@@ -201,7 +208,8 @@ def post_worker_init(worker: Any) -> None:
 
 def child_exit(server: Any, worker: Any) -> None:
     """Takes a worker that has ended out of HELD and of the gauges of those that live."""
-    HELD[worker.place] = NOBODY
+    if (place := getattr(worker, "place", None)) is not None:
+        HELD[place] = NOBODY
     from prometheus_client import multiprocess  # noqa: PLC0415  # it reads METRICS when imported
 
     if METRICS in os.environ:

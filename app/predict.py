@@ -22,6 +22,7 @@ from app.number import is_number, readings
 from app.subjects import Subject, subjects
 from app.turns import Turns, Work
 
+SMALL = 64 * 1024  # bytes
 MUCH_WORK = 0.03  # seconds; a digit or a face takes less, a photo or many digits more
 MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
 
@@ -71,8 +72,13 @@ def predict(
     """
     found = partial(_found, model, uploads, whole=whole, max_pixels=max_pixels)
     work = _work(model, found, max_seconds, top_k=top_k, shows=shows)
-    light = len(uploads) == 1 and not shows.explanation
-    return TURNS.do(work, model.network, light=light)
+    return TURNS.do(work, model.network, light=not shows.explanation and _is_small(uploads))
+
+
+def _is_small(uploads: Sequence[Upload]) -> bool:
+    """Whether it is one picture of few bytes, as a digit or a face alone is."""
+    content = uploads[0].content
+    return len(uploads) == 1 and isinstance(content, bytes) and len(content) <= SMALL
 
 
 def _work(

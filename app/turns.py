@@ -72,11 +72,14 @@ class Turns(Generic[Answer]):
             self._waiting.append(request)
         if not leads:
             request.turn.acquire()
-        if not request.done:
-            self._lead()
-        if request.error is not None:
-            raise request.error
-        return request.answer  # type: ignore[return-value]  # there is one where it is done
+        try:
+            if not request.done:
+                self._lead()
+            if request.error is not None:
+                raise request.error
+            return request.answer  # type: ignore[return-value]  # there is one where it is done
+        finally:
+            request.error = None  # by its traceback it holds the request, and so its pictures
 
     def _lead(self) -> None:
         """Answers the first of those who wait, and some after it; another leads on."""

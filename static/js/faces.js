@@ -132,6 +132,7 @@ function box(face, index, width, height) {
 function select(chosen) {
   const { label, score, predictions } = faces[chosen];
   selected = chosen;
+  error.hidden = true;
   [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
   element("label").textContent = labelled(label);
   element("score").textContent = percent(score);
@@ -158,7 +159,8 @@ function showCrop({ label, seen, explanation }) {
 
 /** Asks why the network answers so for `face`: about the crop that it saw, which is sent alone. */
 async function explain(face) {
-  if (face.explanation) return;
+  if (face.explanation || face.asked) return;
+  face.asked = true;
   const { signal } = flight;
   const url = new URL(drop.dataset.predictUrl, location);
   url.searchParams.set("faces", "whole");
@@ -167,7 +169,8 @@ async function explain(face) {
     face.explanation = (await ask(url, fileOf(face.seen), signal)).explanation;
     if (face === faces[selected]) showCrop(face);
   } catch (cause) {
-    if (!signal.aborted) showProblem(error, cause);
+    face.asked = false;
+    if (!signal.aborted && face === faces[selected]) showProblem(error, cause);
   }
 }
 
