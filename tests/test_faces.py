@@ -297,7 +297,7 @@ def test_the_page_names_the_classes(face_client):
     page = face_client.get("/faces").get_data(as_text=True)
     for label in LABELS:
         assert f'data-label="{label}"' in page
-    assert "40 % of dark" in page
+    assert "40\u00a0% of dark" in page
 
 
 def test_the_page_without_a_model_says_what_to_do(client):

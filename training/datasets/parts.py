@@ -74,6 +74,10 @@ def fold(
     """
     from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
 
+    if len(set(groups)) < folds:  # not every scikit-learn says so
+        raise TrainingError(
+            f"cannot split {len(set(groups))} groups into {folds} folds; set “data.folds” lower"
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     try:
         rest, out = list(splitter.split(labels, labels, np.asarray(groups)))[index]
