@@ -133,12 +133,12 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def accept(self, listener: Any) -> None:
         """Takes a connection, unless a worker that holds fewer does so at once."""
         patience = PATIENCE
+        still = select.poll()
+        still.register(listener, select.POLLIN)
         # Among many connections one more or less makes no difference.
         while patience and self._held - self._held // 8 > min(HELD):
             time.sleep(0.001)
             patience -= 1
-            still = select.poll()
-            still.register(listener, select.POLLIN)
             if not still.poll(0):
                 return  # it is taken
         super().accept(listener)

@@ -128,7 +128,7 @@ def compare() -> str:
         recalls=recalls,
         interval=_both_intervals(first, second),
         chart=charts.pairs(recalls, t("chart.recalls_text")) if recalls else None,
-        same_labels=set(first.labels) == set(second.labels),
+        same_labels=same_labels(first, second),
         same_test=same_test(first, second),
         chance=may_be_chance(first, second),
     )
@@ -415,7 +415,7 @@ def _training(metrics: dict[str, Any]) -> str:
 def partners(card: Card) -> list[str]:
     """The other models that know the same labels."""
     ready = models().ready.values()
-    same = [model.card for model in ready if set(model.card.labels) == set(card.labels)]
+    same = [model.card for model in ready if same_labels(model.card, card)]
     return [other.name for other in same if other.name != card.name]
 
 
@@ -449,7 +449,7 @@ def _pair(a: str | None, b: str | None) -> tuple[Card | None, Card | None]:
         others.sort(key=lambda card: card.name not in partners(given))
         other = others[0] if others else None
         return (given, other) if a else (other, given)
-    pairs = sorted(combinations(cards, 2), key=lambda two: set(two[0].labels) != set(two[1].labels))
+    pairs = sorted(combinations(cards, 2), key=lambda two: not same_labels(*two))
     return pairs[0] if pairs else (None, None)
 
 
@@ -458,10 +458,14 @@ def compared(a: Card, b: Card) -> list[tuple[str, str, str, str]]:
 
     Shares of different tests stand beside each other, but without a difference.
     """
+    comparable = same_labels(a, b) and same_test(a, b) is not False
     rows = [
-        _compared_share(t("models.accuracy"), "test_accuracy", a, b),
-        _compared_share(t("fact.f1"), "test_macro_f1", a, b),
-        _compared_share(t("fact.calibration"), "test_calibration_error", a, b),
+        _compared_share(name, key, a, b, differ=comparable)
+        for name, key in (
+            (t("models.accuracy"), "test_accuracy"),
+            (t("fact.f1"), "test_macro_f1"),
+            (t("fact.calibration"), "test_calibration_error"),
+        )
     ]
     for name, first, second, show in (
         (t("fact.parameters"), a.parameters, b.parameters, number),
@@ -482,13 +486,15 @@ def compared(a: Card, b: Card) -> list[tuple[str, str, str, str]]:
     return [row for row in rows if row[1] or row[2]]
 
 
-def _compared_share(name: str, key: str, a: Card, b: Card) -> tuple[str, str, str, str]:
+def _compared_share(
+    name: str, key: str, a: Card, b: Card, *, differ: bool
+) -> tuple[str, str, str, str]:
+    """A row of `compared`, with the difference where it is wanted."""
     first, second = _share_of(a, key), _share_of(b, key)
     percents = key == "test_accuracy"
     form = percent if percents else partial(number, digits=4)
     show = ["" if value is None else form(value) for value in (first, second)]
-    other_test = set(a.labels) != set(b.labels) or same_test(a, b) is False
-    if first is None or second is None or other_test:
+    if first is None or second is None or not differ:
         return name, show[0], show[1], ""
     change = number(second - first, 4, signed=True)
     if percents:
@@ -523,6 +529,11 @@ def _both_intervals(a: Card, b: Card) -> Any:
     rows = [(name, *found) for name, found in figures if found]
     words = "; ".join(f"{name}: {_interval_words((x, low, high))}" for name, x, low, high in rows)
     return charts.intervals(rows, words) if len(rows) == 2 else None
+
+
+def same_labels(a: Card, b: Card) -> bool:
+    """Whether both know the same labels, in whatever order."""
+    return set(a.labels) == set(b.labels)
 
 
 def same_test(a: Card, b: Card) -> bool | None:

@@ -106,15 +106,12 @@ class Turns(Generic[Answer]):
             request.go()
             if time.thread_time() > end:
                 break
-        wanting = [each for each in group if each.pixels is not None]
+        wanting = [(each, each.pixels) for each in group if each.pixels is not None]
         if not wanting:
             return
-        together = [each.pixels for each in wanting if each.pixels is not None]
-        probabilities = group[0].network(
-            np.concatenate(together) if len(together) > 1 else together[0]
-        )
+        probabilities = group[0].network(np.concatenate([pixels for _, pixels in wanting]))
         start = 0
-        for each, pixels in zip(wanting, together, strict=True):
+        for each, pixels in wanting:
             each.go(probabilities[start : start + len(pixels)])
             start += len(pixels)
 

@@ -97,8 +97,8 @@ function showWhetherEmpty() {
 }
 
 /** Gives the drawing as a file. */
-async function save() {
-  saveAs(await pad.picture(), t("js.draw.file"));
+function save() {
+  saveAs(pad.picture(), t("js.draw.file"));
 }
 
 /** Shows what the reader found. */

@@ -159,7 +159,7 @@ function showCrop({ label, seen, explanation }) {
 
 /** Asks why the network answers so for `face`: about the crop that it saw, which is sent alone. */
 async function explain(face) {
-  if (face.explanation || face.asked) return;
+  if (face.asked) return;
   face.asked = true;
   const { signal } = flight;
   const url = new URL(drop.dataset.predictUrl, location);
