@@ -239,7 +239,8 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(run, data, tiny, tmp_path, m
 def test_a_last_phase_is_resumed_too(data, tmp_path, monkeypatch, call):
     file = tmp_path / "finished.toml"
     text = TINY.replace("epochs = 4", 'epochs = 2\nchoose_by = "loss"')
-    file.write_text(text + "[finish]\nepochs = 2\nlr = 1e-3\n[finish.augmentation]\nshift = 0.5\n")
+    text += "[finish]\nepochs = 2\nlr = 1e-3\nhandwriting = 0.2\n"
+    file.write_text(text + "[finish.augmentation]\nshift = 0.5\n")
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     arguments = ["train", str(file), "--data", str(data), "--out"]
     assert main([*arguments, str(whole)]) == 0
@@ -599,6 +600,28 @@ def test_a_finish_that_is_not_soft_aims_at_one_label(tmp_path):
         result = loop.train(made, data, tmp_path / str(soft), resume=False, say=lambda line: None)
         losses.append(result.history[-1]["train_loss"])
     assert losses[0] > 0.65 > losses[1]
+
+
+@pytest.mark.parametrize(("share", "kept"), [(0.0, 400), (0.25, 412), (1.0, 450)])
+def test_a_finish_goes_on_with_a_share_of_the_handwriting(data, share, kept):
+    """All real pictures, and the first of the made-up ones."""
+    mnist = datasets.load(DataRecipe(validation=100, handwriting=50), data)
+    made = Recipe(
+        name="x",
+        description="",
+        task="digit",
+        network=NetworkRecipe("baseline"),
+        epochs=1,
+        batch_size=100,
+        finish=FinishRecipe(epochs=1, handwriting=share),
+    )
+    run = loop.Run(made, mnist)
+    run.history.append(run.epoch())
+    assert len(run.training) == 450
+    run.history.append(run.epoch())
+    assert torch.equal(run.training.pictures, mnist.training.pictures[:kept])
+    assert torch.equal(run.training.labels, mnist.training.labels[:kept])
+    assert run.schedule.total_iters == run.steps == -(-kept // 100)
 
 
 def test_views_are_averaged():

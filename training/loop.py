@@ -58,12 +58,11 @@ class Run:
             made = torch.Generator().manual_seed(recipe.seed)
             part = topped_up(data.training, recipe.top_up, recipe.augmentation, made)
             data = replace(data, training=part)
-        self.recipe, self.data = recipe, data
+        self.recipe, self.data, self.training = recipe, data, data.training
         self.classifier = classifier.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
             self.classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
         )
-        self.steps = -(-len(data.training) // recipe.batch_size)
         self.optimiser = make_optimiser(recipe.optimiser, self.classifier)
         self.schedule = make_schedule(recipe, self.optimiser, self.steps)
         self.generator = torch.Generator().manual_seed(recipe.seed)
@@ -77,13 +76,23 @@ class Run:
         return self.averaged.module if self.recipe.average else self.classifier
 
     @property
+    def steps(self) -> int:
+        """How many batches an epoch has."""
+        return -(-len(self.training) // self.recipe.batch_size)
+
+    @property
     def finishing(self) -> bool:
         """Whether the next epoch is one of the last phase."""
         return len(self.history) >= self.recipe.epochs
 
     def begin_finish(self) -> None:
-        """Makes the last phase's optimiser and schedule."""
+        """Makes the last phase's training part, optimiser and schedule."""
         finish, optimiser = self.recipe.finish, self.recipe.optimiser
+        made = self.data.made
+        left_out = made[round(finish.handwriting * len(made)) :]
+        kept = torch.ones(len(self.data.training), dtype=torch.bool)
+        kept[left_out.start : left_out.stop] = False
+        self.training = self.data.training.only(kept)
         options = {**optimiser.options, "lr": finish.lr}
         self.optimiser = make_optimiser(replace(optimiser, options=options), self.classifier)
         self.schedule = torch.optim.lr_scheduler.LinearLR(
@@ -92,9 +101,9 @@ class Run:
 
     def epoch(self) -> dict[str, float]:
         """Trains on every picture once; returns the figures of the epoch."""
-        recipe, part = self.recipe, self.data.training
-        if len(self.history) == recipe.epochs:
+        if len(self.history) == self.recipe.epochs:
             self.begin_finish()
+        recipe, part = self.recipe, self.training
         augment = recipe.finish.augmentation if self.finishing else recipe.augmentation
         smoothing = 0.0 if self.finishing else recipe.label_smoothing
         self.classifier.train()

@@ -77,11 +77,13 @@ class FinishRecipe:
     `epochs` more (0: none) at a learning rate that falls from `lr` to nothing, with its own
     milder `augmentation` and without label smoothing; the optimiser is the recipe's, made anew.
     Without `soft` it aims at one label a picture, also where the data has shares of labels.
+    `handwriting` is the share of the made-up digits, 0..1, that it goes on with.
     """
 
     epochs: int = 0
     lr: float = 1e-3
     soft: bool = True
+    handwriting: float = 1.0
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
@@ -242,6 +244,7 @@ def _check(recipe: Recipe, file: str) -> None:
         (-1 <= recipe.balance <= 1, "“balance” must be -1 to 1"),
         (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
         (recipe.finish.lr > 0, "“finish.lr” must be above 0"),
+        (0 <= recipe.finish.handwriting <= 1, "“finish.handwriting” must be 0 to 1"),
         (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
         (0 <= recipe.average < 1, "“average” must be 0 or more and less than 1"),
         (0 <= recipe.label_smoothing < 1, "“label_smoothing” must be 0 or more and less than 1"),

@@ -54,6 +54,7 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
             "split": f"stratified, seed {recipe.split_seed}; the test part as published",
             "test_sha256": hashlib.sha256(test.pictures.numpy().tobytes()).hexdigest(),
         },
+        made=range(len(rest), len(training)),
     )
 
 

@@ -36,7 +36,8 @@ class Part:
 @dataclass(frozen=True)
 class Data:
     """A data set: its labels' names, its parts, what a card says of it, and `others`: further
-    test parts by name, on which the accuracy is reported too.
+    test parts by name, on which the accuracy is reported too. `made` is where in the training
+    part pictures stand that are made up.
     """
 
     labels: list[str]
@@ -45,6 +46,7 @@ class Data:
     test: Part
     description: dict[str, Any]
     others: dict[str, Part] = field(default_factory=dict)
+    made: range = range(0)
 
 
 def split(labels: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
