@@ -39,7 +39,16 @@ def layer_cam(module: torch.jit.ScriptModule, pixels: NDArray[np.uint8], label: 
         values = (values - mean) / std.clamp_min(0.02)
     else:
         values = (values - module.mean) / module.std
-    layers = list(module.network.children())
+    network = module.network
+    columns = network.columns.children() if hasattr(network, "columns") else [network]
+    heat = sum(_heat(list(column.children()), values, label) for column in columns)
+    return _scaled(np.asarray(heat, np.float32), pixels.shape[1:])
+
+
+def _heat(layers: list[torch.jit.ScriptModule], values: torch.Tensor, label: int) -> Heat:
+    """LayerCAM's heat (h, w) of one column of layers, by the last layer that is fine enough."""
+    import torch  # noqa: PLC0415
+
     with torch.no_grad():
         at, activations = 0, values
         for index, layer in enumerate(layers):
@@ -53,7 +62,7 @@ def layer_cam(module: torch.jit.ScriptModule, pixels: NDArray[np.uint8], label: 
         values = layer(values)
     (slope,) = torch.autograd.grad(values[0, label], activations)
     heat = (slope.clamp_min(0) * activations).sum(dim=1)[0].detach().clamp_min(0).numpy()
-    return _scaled(heat, pixels.shape[1:])
+    return np.asarray(heat, np.float32)
 
 
 def covering(network: Network, pixels: NDArray[np.uint8], label: int) -> Heat:

@@ -7,11 +7,13 @@ import io
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from samples import ByInk, card, encode, script, seven
 
 from app import create_app
 from app.engines import engine
+from app.explain import layer_cam
 from model_store import ROOT, folders, read_card, save, save_twin
 
 DIGITS = [place for place in folders(ROOT) if read_card(place).task == "digit"]
@@ -82,6 +84,22 @@ def test_heat_lies_on_what_the_answer_hangs_on(place, name):
         falls.append(float(hidden_cold - hidden_hot))
     assert np.mean(falls) > 0.1
     assert len(found.labels) == len(scores)
+
+
+def test_columns_are_explained_together():
+    """Where one of two columns is blind, the heat is the other's."""
+    from training.architectures import Classifier, build
+
+    torch.manual_seed(0)
+    both = build("unpadded", 10, 1, {"width": 4, "columns": 2})
+    pixels, label = np.asarray(seven(size=(28, 28), ink=255, ground=0), np.uint8)[None], 7
+    seeing, blind = both.columns
+    with torch.no_grad():
+        blind[-1].weight.zero_()
+    alone = layer_cam(script(Classifier(seeing, 0.1, 0.3)), pixels, label)
+    assert alone.max() == 1
+    together = layer_cam(script(Classifier(both, 0.1, 0.3)), pixels, label)
+    np.testing.assert_allclose(together, alone, atol=1e-5)
 
 
 def test_a_module_of_another_make_is_explained_too(tmp_path, png):

@@ -228,7 +228,10 @@ def test_the_hardest_pictures_are_shown_with_what_was_said(client):
     assert len(told["pictures"]) == 24
     assert told["credit"] in page
     assert all(hard["picture"] in page for hard in told["pictures"])
-    assert sum(hard["label"] != hard["prediction"] for hard in told["pictures"]) == 24
+    # The hardest are nearly all wrong; a right one among them was a close call.
+    right = [hard for hard in told["pictures"] if hard["label"] == hard["prediction"]]
+    assert len(right) <= 4
+    assert all(hard["score"] < 0.6 for hard in right)
 
 
 def test_no_picture_of_a_face_is_in_the_store():

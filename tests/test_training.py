@@ -24,7 +24,7 @@ from torch.nn import functional
 import model_store
 from app import create_app
 from training import datasets, loop, recipe, report
-from training.architectures import Classifier
+from training.architectures import Classifier, build
 from training.cli import main
 from training.datasets.parts import Data, Part
 from training.errors import TrainingError
@@ -353,8 +353,6 @@ def test_shipped_recipes_are_valid(name):
 
 
 def test_the_baseline_is_the_published_network():
-    from training.architectures import build
-
     held = recipe.read("digits-baseline")
     assert (held.epochs, held.optimiser.name, held.optimiser.options) == (10, "Adam", {"lr": 1e-3})
     layers = list(build(held.network.name, 10, 1, held.network.options))
@@ -380,6 +378,10 @@ BAD_RECIPES = {
     "unknown choice": (TINY.replace("seed = 3", 'choose_by = "luck"'), "“choose_by” is accuracy"),
     "unknown network": (TINY.replace('"baseline"', '"resnet"'), "no architecture “resnet”"),
     "unknown option": (TINY.replace("drop_rate", "drop"), "has no option “drop”"),
+    "no columns": (
+        TINY.replace('"baseline"\ndrop_rate = 0.1', '"unpadded"\ncolumns = 0'),
+        "“columns” must be 1 or more",
+    ),
     "option off": (TINY.replace("drop_rate = 0.1", "drop_rate = 7"), "does not take"),
     "unknown optimiser": (TINY.replace("AdamW", "Eve"), "no optimiser “Eve”"),
     "not an optimiser": (TINY.replace("AdamW", "lr_scheduler"), "no optimiser"),
@@ -622,6 +624,31 @@ def test_a_finish_goes_on_with_a_share_of_the_handwriting(data, share, kept):
     assert torch.equal(run.training.pictures, mnist.training.pictures[:kept])
     assert torch.equal(run.training.labels, mnist.training.labels[:kept])
     assert run.schedule.total_iters == run.steps == -(-kept // 100)
+
+
+def test_columns_learn_apart_and_judge_together():
+    """Each from its part of the batch; the answer is the mean of their probabilities."""
+    torch.manual_seed(0)
+    columns = build("unpadded", 10, 1, {"width": 2, "columns": 2})
+    pictures, labels = torch.rand(7, 1, 28, 28), torch.arange(7)
+    functional.cross_entropy(columns(pictures)[:4], labels[:4]).backward()
+    first, last = columns.columns
+    assert all(value.grad.any() for value in list(first.parameters())[-2:])
+    assert not any(value.grad.any() for value in last.parameters())
+    columns.eval()
+    expected = (first(pictures).softmax(1) + last(pictures).softmax(1)) / 2
+    torch.testing.assert_close(columns(pictures).softmax(1), expected)
+    with model_store.unsaid_deprecation():
+        scripted = torch.jit.script(columns)
+    torch.testing.assert_close(scripted(pictures).softmax(1), expected)
+
+
+def test_made_up_pictures_come_last_in_a_batch(data, tiny):
+    """So that of several columns only the last sees them."""
+    made = recipe.read(str(tiny))
+    run = loop.Run(made, datasets.load(made.data, data))
+    chosen = torch.tensor([449, 3, 400, 399, 410, 0])
+    assert run.made_last(chosen).tolist() == [3, 399, 0, 449, 400, 410]
 
 
 def test_views_are_averaged():

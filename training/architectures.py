@@ -29,13 +29,18 @@ def baseline(classes: int, drop_rate: float = 0.5) -> nn.Module:
     return nn.Sequential(*layers, nn.Linear(256, classes))
 
 
-def unpadded(classes: int, width: int = 40) -> nn.Module:
-    """Six unpadded 3×3 convolutions, 28 → 24, pooled to 12 → 4, and one dense layer.
+def unpadded(classes: int, width: int = 40, columns: int = 1) -> nn.Module:
+    """Six unpadded 3×3 convolutions, 28 → 24, pooled to 12 → 4, and one dense layer; or `columns`
+    of these, side by side.
 
     Unpadded convolutions look at the middle, where the digit is, and cost less at each step;
     after An, Lee, Park, Yang and So, “An ensemble of simple convolutional neural network models
     for MNIST digit recognition” (2020).
     """
+    if columns < 1:
+        raise TrainingError("“columns” must be 1 or more")
+    if columns > 1:
+        return Columns([unpadded(classes, width) for _ in range(columns)])
     plan = [(1, width), (width, width), (width, 2 * width), (2 * width, 2 * width)]
     plan += [(2 * width, 4 * width), (4 * width, 4 * width)]
     layers: list[nn.Module] = []
@@ -48,6 +53,32 @@ def unpadded(classes: int, width: int = 40) -> nn.Module:
         if index == 1:
             layers.append(nn.MaxPool2d(2))
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(4 * width * 16, classes))
+
+
+class Columns(nn.Module):
+    """Networks that learn apart and judge together.
+
+    After Cireşan, Meier and Schmidhuber, “Multi-column deep neural networks for image
+    classification” (2012). In training each column takes its part of the batch, from the first
+    to the last, so that a step costs what it does with one; else the logits (N, K) are the
+    logarithm of the mean probability.
+    """
+
+    def __init__(self, columns: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.columns = nn.ModuleList(columns)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """The logits."""
+        if self.training:
+            parts = pictures.chunk(len(self.columns))
+            logits: list[Tensor] = []
+            for index, column in enumerate(self.columns):
+                if index < len(parts):
+                    logits.append(column(parts[index]))
+            return torch.cat(logits)
+        shares = [functional.softmax(column(pictures), dim=1) for column in self.columns]
+        return torch.stack(shares).mean(dim=0).clamp_min(1e-12).log()
 
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {

@@ -58,7 +58,8 @@ class Run:
             made = torch.Generator().manual_seed(recipe.seed)
             part = topped_up(data.training, recipe.top_up, recipe.augmentation, made)
             data = replace(data, training=part)
-        self.recipe, self.data, self.training = recipe, data, data.training
+        self.recipe, self.data = recipe, data
+        self.training, self.made = data.training, data.made
         self.classifier = classifier.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
             self.classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
@@ -93,6 +94,7 @@ class Run:
         kept = torch.ones(len(self.data.training), dtype=torch.bool)
         kept[left_out.start : left_out.stop] = False
         self.training = self.data.training.only(kept)
+        self.made = made[: len(made) - len(left_out)]
         options = {**optimiser.options, "lr": finish.lr}
         self.optimiser = make_optimiser(replace(optimiser, options=options), self.classifier)
         self.schedule = torch.optim.lr_scheduler.LinearLR(
@@ -109,7 +111,8 @@ class Run:
         self.classifier.train()
         started, loss_sum, hits = time.perf_counter(), 0.0, 0
         order = drawn(part.labels, recipe.sampler, self.generator).split(recipe.batch_size)
-        for chosen in tqdm(order, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
+        for drawn_now in tqdm(order, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
+            chosen = self.made_last(drawn_now)
             pictures = part.pictures[chosen].float() / 255
             pictures = augment(pictures, self.generator)
             labels = part.labels[chosen]
@@ -138,6 +141,13 @@ class Run:
             "validation_accuracy": validation_accuracy,
             "seconds": time.perf_counter() - started,
         }
+
+    def made_last(self, chosen: Tensor) -> Tensor:
+        """The batch with its made-up pictures at the end: of several columns only the last, which
+        learns from there, sees them, and the others keep to real ones.
+        """
+        is_made = (chosen >= self.made.start) & (chosen < self.made.stop)
+        return torch.cat([chosen[~is_made], chosen[is_made]])
 
     def keep_if_best(self) -> bool:
         """Keeps the newest epoch's weights where they validate better than all before."""
