@@ -90,11 +90,12 @@ class Run:
         """Makes the last phase's training part, optimiser and schedule."""
         finish, optimiser = self.recipe.finish, self.recipe.optimiser
         made = self.data.made
-        left_out = made[round(finish.handwriting * len(made)) :]
-        kept = torch.ones(len(self.data.training), dtype=torch.bool)
-        kept[left_out.start : left_out.stop] = False
-        self.training = self.data.training.only(kept)
-        self.made = made[: len(made) - len(left_out)]
+        count = round(finish.handwriting * len(made))
+        self.made, left_out = made[:count], made[count:]
+        if left_out:  # else the pictures would be copied for nothing
+            kept = torch.ones(len(self.data.training), dtype=torch.bool)
+            kept[left_out.start : left_out.stop] = False
+            self.training = self.data.training.only(kept)
         options = {**optimiser.options, "lr": finish.lr}
         self.optimiser = make_optimiser(replace(optimiser, options=options), self.classifier)
         self.schedule = torch.optim.lr_scheduler.LinearLR(
