@@ -31,6 +31,7 @@ RUN case "$ENGINE" in \
 COPY app app
 COPY model_store model_store
 COPY static static
+COPY tasks tasks
 COPY templates templates
 COPY gunicorn.conf.py wsgi.py ./
 RUN python -m app check

@@ -1,9 +1,10 @@
-"""``python -m app``: commands for whoever runs the server."""
+"""``python -m app``: commands for the server's operator."""
 
 from __future__ import annotations
 
 import argparse
 import hashlib
+import os
 import secrets
 import sys
 from collections.abc import Sequence
@@ -19,18 +20,25 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m app", description="Look after the app that serves the models."
+        prog="python -m app", description="Commands for the app that serves the models."
     )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    add_commands(parser.add_subparsers(required=True, metavar="COMMAND"))
+    return parser
 
-    check = commands.add_parser("check", help="tell what the app has here and what it lacks")
+
+def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """Adds the app's commands; each one's `run` takes the arguments and gives the exit status."""
+    check = commands.add_parser("check", help="report what is installed here and what is missing")
     check.set_defaults(run=_check)
 
     predict = commands.add_parser("predict", help="classify pictures in files and folders")
     predict.add_argument("pictures", nargs="+", type=Path, metavar="PICTURE", help="file or folder")
     predict.add_argument("--model", metavar="NAME", help="(the setting GLIMPSE_DEFAULT_MODEL)")
     predict.add_argument(
-        "--whole", action="store_true", help="each picture is one face's crop already"
+        "--store", type=Path, metavar="DIR", help="the folder of models (GLIMPSE_MODEL_STORE)"
+    )
+    predict.add_argument(
+        "--whole", action="store_true", help="each picture is already the crop of one face"
     )
     forms = predict.add_mutually_exclusive_group()
     for form in ("json", "csv"):
@@ -39,9 +47,8 @@ def _parser() -> argparse.ArgumentParser:
         )
     predict.set_defaults(run=_predict)
 
-    key = commands.add_parser("key", help="make an API key, and its digest for GLIMPSE_API_KEYS")
+    key = commands.add_parser("key", help="create an API key, and its digest for GLIMPSE_API_KEYS")
     key.set_defaults(run=_key)
-    return parser
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -51,16 +58,14 @@ def _check(arguments: argparse.Namespace) -> int:
 
 
 def _predict(arguments: argparse.Namespace) -> int:
-    from app.classify import classify  # noqa: PLC0415
+    from app.predict_command import predict_files  # noqa: PLC0415
 
+    if arguments.store is not None:
+        os.environ["GLIMPSE_MODEL_STORE"] = str(arguments.store)
     try:
-        return classify(
-            arguments.pictures,
-            arguments.model,
-            form=arguments.form or "text",
-            whole=arguments.whole,
-        )
-    except BrokenPipeError:  # whoever reads has seen enough
+        form, whole = arguments.form or "text", arguments.whole
+        return predict_files(arguments.pictures, arguments.model, form=form, whole=whole)
+    except BrokenPipeError:  # the reader has closed the pipe
         sys.stdout = None
         return 1
     except KeyboardInterrupt:
@@ -72,7 +77,7 @@ def _key(arguments: argparse.Namespace) -> int:
     key = secrets.token_urlsafe(32)
     print(f"key     {key}")
     print(f"digest  {hashlib.sha256(key.encode()).hexdigest()}")
-    print("Give the key to whoever may ask; put the digest into GLIMPSE_API_KEYS.")
+    print("Give the key to a client; put the digest into GLIMPSE_API_KEYS.")
     return 0
 
 

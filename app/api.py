@@ -4,75 +4,106 @@ from __future__ import annotations
 
 import base64
 import binascii
-import dataclasses
-import json
 import time
 import unicodedata
+from codecs import BOM_UTF8
 from collections.abc import Mapping
-from typing import Any
+from typing import Annotated, Any, Literal
 from urllib.parse import unquote_to_bytes
 
-from flask import Blueprint, Response, current_app, jsonify, request
+import msgspec
+from flask import Blueprint, Response, current_app, request
+from msgspec import UNSET, Meta, Struct, UnsetType
 
+from app.answers import Cards, Predictions, Unavailable, documented, json_response
 from app.body import whole_body
-from app.decode import FORMAT_NAMES
-from app.errors import (
-    BadParameter,
-    MissingImage,
-    Problem,
-    TooLarge,
-    UnreadableImage,
-    UnsupportedMediaType,
-)
+from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
-from app.predict import Shows, Upload, predict
+from app.predict import Options, Upload, predict
+from model_store import Card
+from tasks.decode import FORMAT_NAMES
+from tasks.problems import Problem, TooLarge, UnreadableImage, UnsupportedMediaType
 
 api = Blueprint("api", __name__, url_prefix="/api")
 
-FACES = ("detect", "whole")
-TRUTH = {"true": True, "1": True, "false": False, "0": False}
+
+class Parameters(Struct, frozen=True):
+    """Parameters of a prediction, in the query, the form or the JSON."""
+
+    model: Annotated[str, Meta(description="A model’s name, as GET /api/models lists them.")] = ""
+    top_k: (
+        Annotated[
+            int,
+            Meta(
+                ge=1,
+                description="How many predictions to return, best first, up to the number of "
+                "labels; by default all.",
+            ),
+        ]
+        | UnsetType
+    ) = UNSET
+    faces: Annotated[
+        Literal["detect", "whole"],
+        Meta(
+            description="Face models only: find the faces, or take the whole picture as the crop "
+            "of one face."
+        ),
+    ] = "detect"
+    explain: Annotated[
+        bool,
+        Meta(
+            description="Whether to add a heat map of the evidence for the label, as a PNG data "
+            "URL."
+        ),
+    ] = False
+    seen: Annotated[
+        bool, Meta(description="Whether to add what the network saw, as a PNG data URL.")
+    ] = False
 
 
 @api.post("/predict", endpoint="predict")
 def predict_route() -> Response:
     """Classifies the pictures of a request."""
     started = time.perf_counter()
-    uploads, parameters = _request()
-    model = models().get(_name(parameters))
-    results = predict(
-        model,
-        uploads,
-        top_k=_top_k(parameters, model),
-        whole=_whole(parameters),
-        shows=Shows(_flag(parameters, "seen"), _flag(parameters, "explain")),
+    uploads, given = _request()
+    model = models().get(_name(given))
+    parameters = _parameters(given, model)
+    options = Options(
         max_pixels=current_app.config["MAX_PIXELS"],
         max_seconds=current_app.config["MAX_SECONDS"],
+        top_k=parameters.top_k or None,
+        whole=parameters.faces == "whole",
+        seen=parameters.seen,
+        explain=parameters.explain,
     )
+    results = predict(model, uploads, options)
     count_results(model.card.name, results)
-    return jsonify(
-        model=model.card.name,
-        version=model.card.version,
-        results=results,
-        elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
+    return json_response(
+        Predictions(
+            model=model.card.name,
+            version=model.card.version,
+            results=results,
+            ignored=[name for name in given if name not in Parameters.__struct_fields__] or UNSET,
+            elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
+        )
     )
 
 
 @api.get("/models")
+@documented(Cards)
 def list_models() -> Response:
-    """The cards of the models that serve, and why others do not."""
-    return jsonify(
-        models=[dataclasses.asdict(model.card) for model in models().ready.values()],
-        unavailable=[
-            {"name": name, "reason": reason} for name, reason in models().unavailable.items()
-        ],
-    )
+    """List the models that can be used, and why the others cannot."""
+    held = models()
+    unavailable = [Unavailable(name, reason) for name, reason in held.unavailable.items()]
+    return json_response(Cards([model.card for model in held.ready.values()], unavailable))
 
 
 @api.get("/models/<name>")
+@documented(Card, UNKNOWN, NOT_READY)
 def show_model(name: str) -> Response:
-    """The card of a model."""
-    return jsonify(dataclasses.asdict(models().get(name).card))
+    """A model’s card."""
+    return json_response(models().get(name).card)
 
 
 def _request() -> tuple[list[Upload], Mapping[str, Any]]:
@@ -93,7 +124,7 @@ def _request() -> tuple[list[Upload], Mapping[str, Any]]:
         uploads, body = [], {}
     else:
         raise UnsupportedMediaType(
-            f"The content type {kind[:100] or '(none)'} is not taken. Send multipart/form-data "
+            f"The content type {kind[:100] or '(none)'} is not supported. Send multipart/form-data "
             "with a part named file, the picture's bytes as image/png (or its own type), or "
             "application/json."
         )
@@ -108,7 +139,7 @@ def _request() -> tuple[list[Upload], Mapping[str, Any]]:
 def _check_count(count: int) -> None:
     most = current_app.config["MAX_IMAGES"]
     if count > most:
-        raise TooLarge(f"The request holds {count} images; at most {most} are taken. Send fewer.")
+        raise TooLarge(f"The request holds {count} images; at most {most} are allowed. Send fewer.")
 
 
 def _filename(name: str | None) -> str | None:
@@ -121,7 +152,7 @@ def _json(content: bytes) -> dict[str, Any]:
     if not content.strip():
         return {}
     try:
-        body = json.loads(content)
+        body = msgspec.json.decode(content.removeprefix(BOM_UTF8))
     except (ValueError, RecursionError) as error:
         raise BadParameter("The body is not valid JSON. Send an object in UTF-8.") from error
     if not isinstance(body, dict):
@@ -171,26 +202,16 @@ def _name(parameters: Mapping[str, Any]) -> str:
     return name
 
 
-def _top_k(parameters: Mapping[str, Any], model: Model) -> int:
+def _parameters(given: Mapping[str, Any], model: Model) -> Parameters:
+    """The parameters of a request for `model`; raises `BadParameter`."""
     most = len(model.card.labels)
-    given = parameters.get("top_k", most)
-    text = str(given) if type(given) in (int, str) else ""
-    if not (text.isascii() and text.isdigit() and len(text) < 10 and 1 <= int(text) <= most):
-        raise BadParameter(f"“top_k” must be a whole number from 1 to {most}.")
-    return int(text)
-
-
-def _whole(parameters: Mapping[str, Any]) -> bool:
-    faces = parameters.get("faces", FACES[0])
-    if faces not in FACES:
-        raise BadParameter("“faces” must be detect or whole.")
-    return bool(faces == "whole")
-
-
-def _flag(parameters: Mapping[str, Any], name: str) -> bool:
-    given = parameters.get(name, False)
-    if isinstance(given, bool):
-        return given
-    if not isinstance(given, str) or given.lower() not in TRUTH:
-        raise BadParameter(f"“{name}” must be true or false.")
-    return TRUTH[given.lower()]
+    rules = {"top_k": f"a whole number from 1 to {most}", "faces": "detect or whole"}
+    try:
+        # A query's and a form's values are texts; JSON's have their types.
+        parameters = msgspec.convert(given, Parameters, strict=False)
+        wrong = "top_k" if parameters.top_k and parameters.top_k > most else None
+    except msgspec.ValidationError as error:
+        wrong = str(error).rpartition("$.")[2].rstrip("`")
+    if wrong is not None:
+        raise BadParameter(f"“{wrong}” must be {rules.get(wrong, 'true or false')}.")
+    return parameters

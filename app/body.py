@@ -12,7 +12,7 @@ from app.errors import body_too_large
 
 
 class InMemory(Request):
-    """A request whose files stay in memory: a body is limited, and the disk may be full."""
+    """A request whose files stay in memory: bodies are limited, and the disk may be full."""
 
     def _get_file_stream(
         self,
@@ -30,9 +30,9 @@ def whole_body() -> bytes:
         content = request.get_data()
     except HTTPException:
         raise
-    except Exception as error:  # gunicorn's own, of a body that is not chunked as it says
-        raise BadRequest("The body does not keep to HTTP. Send it again.") from error
-    # Of a chunked body Werkzeug gives the first MAX_BYTES and is silent about the rest.
+    except Exception as error:  # gunicorn's own, for a badly chunked body
+        raise BadRequest("The body is not valid HTTP. Send it again.") from error
+    # Werkzeug returns the first MAX_BYTES of a chunked body and silently drops the rest.
     if request.content_length is None and len(content) >= current_app.config["MAX_BYTES"]:
         raise body_too_large()
     return content

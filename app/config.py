@@ -13,20 +13,20 @@ DEFAULTS: dict[str, int | str] = {
     "MAX_IMAGES": 100,  # of a request
     "MAX_SECONDS": 20,  # of work on a request's pictures
     "MODEL_STORE": str(ROOT),  # the folder of model folders
-    "DEFAULT_MODEL": "digits",  # where a request names none
-    "FACE_MODEL": "emotions",  # that of the page for photos
+    "DEFAULT_MODEL": "digits",  # for requests that name none
+    "FACE_MODEL": "emotions",  # the model of the page /faces
     "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
-    "API_KEYS": "",  # SHA-256 digests of the keys that predictions ask for
-    "RATE_LIMIT": "",  # predictions of a client's address, such as "60 per minute"
+    "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
+    "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
     "RATE_STORAGE": "memory://",  # where they are counted: here, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
-    "PROXY": "none",  # who says a client's address: forwarded and real-ip trust a proxy's header
+    "PROXY": "none",  # where a client's address comes from: the others trust a proxy's header
 }
 CHOICES = {"ENGINE": ("auto", "torch", "onnx"), "PROXY": ("none", "forwarded", "real-ip")}
 
 
 def settings(environment: Mapping[str, str] = os.environ) -> dict[str, int | str]:
-    """Every setting, from `environment` or its default; raises `ValueError` for one that is off."""
+    """Every setting, from `environment` or its default; raises `ValueError` for an invalid one."""
     values = dict(DEFAULTS)
     for name, default in DEFAULTS.items():
         given = environment.get(f"GLIMPSE_{name}")

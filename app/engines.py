@@ -1,11 +1,11 @@
-"""What runs a network: torch its TorchScript file, or onnxruntime its ONNX twin."""
+"""Engines, which run networks: torch (TorchScript files) or onnxruntime (ONNX files)."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -13,21 +13,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 import model_store
-from app.explain import covering, layer_cam
+from app.explain import explainer
 from model_store import Card
 
-BATCH = 16  # pictures that go through a network at once: more takes memory, but no less time
+BATCH = 16  # pictures in a forward pass: more would take more memory, but not less time
 
 # Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W).
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-# Heat, float32 (H, W) in 0..1, of what in a picture, uint8 (C, H, W), speaks for a label.
+# A checkpoint's own heat, float32 (N, h, w), of pictures, uint8 (N, C, H, W), for labels,
+# int64 (N,): how much each part supports its picture's label, 0 or more.
+Heat = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
+# The heat map, float32 (H, W) in 0..1, of a picture, uint8 (C, H, W), for a label.
 Explainer = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
+
 Load = Callable[[Path], tuple[Network, Explainer, Card]]
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How a checkpoint's folder becomes a network; `platform` is Triton's word for it.
+    """How a checkpoint's folder becomes a network; `platform` is Triton's name for it.
 
     `load` raises `StoreError`.
     """
@@ -37,13 +41,13 @@ class Engine:
 
 
 class NoEngineError(RuntimeError):
-    """Nothing that runs networks is installed; the message says what to install."""
+    """No engine is installed; the message says what to install."""
 
 
 def engine(name: str) -> Engine:
-    """The engine `name`: torch, onnx, or auto, which is torch where it is installed.
+    """The engine `name`: torch, onnx, or auto, which is torch if it is installed.
 
-    Raises `NoEngineError` where it is not installed.
+    Raises `NoEngineError` if it is not installed.
     """
     packages = {"torch": "torch", "onnx": "onnxruntime"}
     wanted = [name] if name in packages else list(packages)
@@ -59,8 +63,8 @@ def engine(name: str) -> Engine:
 def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
     import torch  # noqa: PLC0415
 
-    # A pool of threads does not live on after a fork, as under a pre-forking server: the first
-    # forward there would wait for ever. One thread needs no pool.
+    # A thread pool does not survive a fork, as in a pre-forking server: the first forward pass
+    # would then wait for ever. One thread needs no pool.
     torch.set_num_threads(1)
     _once_in_each_child()
     module, card = model_store.load(folder)
@@ -73,20 +77,22 @@ def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
             probabilities: NDArray[np.float32] = torch.cat(parts).numpy()
         return probabilities
 
-    def explainer(pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
-        try:
-            return layer_cam(module, pixels, label)
-        except (AttributeError, RuntimeError):  # a module that was not made by training/
-            return covering(network, pixels, label)
+    def heat(batch: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+        with torch.inference_mode():
+            found: NDArray[np.float32] = module.heat(
+                torch.from_numpy(batch), torch.from_numpy(labels)
+            ).numpy()
+        return found
 
-    return network, explainer, card
+    has_heat = hasattr(module, model_store.HEAT)
+    return network, explainer(network, lambda: heat if has_heat else None), card
 
 
 @lru_cache(maxsize=1)
 def _once_in_each_child() -> None:
-    """Has each forked worker set its number of threads before its own threads need it.
+    """Sets the number of threads in each forked worker before its own threads start.
 
-    Where two of them make their first forward at once, torch builds its pool twice and fails.
+    If two threads make their first forward pass at once, torch builds its pool twice and fails.
     """
     import torch  # noqa: PLC0415
 
@@ -95,16 +101,30 @@ def _once_in_each_child() -> None:
 
 
 def _onnx(folder: Path) -> tuple[Network, Explainer, Card]:
-    session, card = model_store.load_twin(folder)
+    session, card = model_store.load_onnx(folder)
 
     def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
         parts = [
-            session.run(None, {model_store.TWIN_INPUT: batch[start : start + BATCH]})[0]
+            session.run(None, {model_store.PICTURES: batch[start : start + BATCH]})[0]
             for start in range(0, len(batch), BATCH)
         ]
         return np.concatenate(parts)
 
-    return network, partial(covering, network), card
+    # Concurrent threads may each load it, and one stays. A lock could be held during a fork.
+    @lru_cache(maxsize=1)
+    def load_heat() -> Heat | None:
+        heat_session = model_store.load_onnx_heat(folder, session, card)
+        if heat_session is None:
+            return None
+
+        def heat(batch: NDArray[np.uint8], labels: NDArray[np.int64]) -> NDArray[np.float32]:
+            inputs = {model_store.PICTURES: batch, model_store.LABELS: labels}
+            found: NDArray[np.float32] = heat_session.run(None, inputs)[0]
+            return found
+
+        return heat
+
+    return network, explainer(network, load_heat), card
 
 
 ENGINES = {

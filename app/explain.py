@@ -1,9 +1,11 @@
-"""Why this answer: a heat map of the parts of a picture that speak for a label."""
+"""Explanations: a heat map of the parts of a picture that support a label."""
 
 from __future__ import annotations
 
 import base64
 import io
+import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,64 +13,38 @@ from numpy.typing import NDArray
 from PIL import Image
 
 if TYPE_CHECKING:
-    import torch
+    from app.engines import Explainer, Heat, Network
 
-    from app.engines import Network
-
-FINEST = 10  # the least side of the layer whose activations make the map, pixels
-WINDOWS = 6  # windows a side, where parts are covered in turn
-SHOWN = 144  # the least side of the picture that shows the map, pixels
-
-# What is cold stays grey; the hottest is red.
+WINDOWS = 6  # windows along each side, for occlusion
+SHOWN = 144  # minimum side of the picture that shows the map, pixels
+# Cold parts stay grey; the hottest are red.
 COLOUR = np.array([224, 58, 30], np.float32)
 
-Heat = NDArray[np.float32]
+log = logging.getLogger(__name__)
 
 
-def layer_cam(module: torch.jit.ScriptModule, pixels: NDArray[np.uint8], label: int) -> Heat:
-    """Heat (H, W) in 0..1 of a picture, uint8 (C, H, W), by LayerCAM (Jiang et al., 2021).
+def explainer(network: Network, load_heat: Callable[[], Heat | None]) -> Explainer:
+    """Explains a network's answers: by its checkpoint's own heat map, or else by occlusion.
 
-    Each activation of a layer counts as much as the label's logit grows with it. Only what
-    follows the layer is gone through backwards. `module` is a `training` classifier's.
+    `load_heat` is called for each picture that is explained.
     """
-    import torch  # noqa: PLC0415
 
-    values = torch.tensor(pixels)[None].float() / 255
-    if module.by_picture:
-        std, mean = torch.std_mean(values, dim=(1, 2, 3), keepdim=True)
-        values = (values - mean) / std.clamp_min(0.02)
-    else:
-        values = (values - module.mean) / module.std
-    network = module.network
-    columns = network.columns.children() if hasattr(network, "columns") else [network]
-    heat = sum(_heat(list(column.children()), values, label) for column in columns)
-    return _scaled(np.asarray(heat, np.float32), pixels.shape[1:])
+    def explain(pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
+        try:
+            heat = load_heat()
+            if heat is not None:
+                return _scaled(heat(pixels[None], np.array([label]))[0], pixels.shape[1:])
+        except Exception as error:  # a checkpoint may hold any code, and its file may be replaced
+            log.warning("explained by occlusion, since the checkpoint's heat map fails: %s", error)
+        return occlusion(network, pixels, label)
 
-
-def _heat(layers: list[torch.jit.ScriptModule], values: torch.Tensor, label: int) -> Heat:
-    """LayerCAM's heat (h, w) of one column of layers, by the last layer that is fine enough."""
-    import torch  # noqa: PLC0415
-
-    with torch.no_grad():
-        at, activations = 0, values
-        for index, layer in enumerate(layers):
-            values = layer(values)
-            if values.dim() != 4 or values.size(3) < FINEST:
-                break
-            at, activations = index + 1, values
-    activations = activations.detach().requires_grad_()
-    values = activations
-    for layer in layers[at:]:
-        values = layer(values)
-    (slope,) = torch.autograd.grad(values[0, label], activations)
-    heat = (slope.clamp_min(0) * activations).sum(dim=1)[0].detach().clamp_min(0).numpy()
-    return np.asarray(heat, np.float32)
+    return explain
 
 
-def covering(network: Network, pixels: NDArray[np.uint8], label: int) -> Heat:
-    """Heat (H, W) in 0..1: how much the label's score falls where a window is covered.
+def occlusion(network: Network, pixels: NDArray[np.uint8], label: int) -> NDArray[np.float32]:
+    """Heat (H, W) in 0..1: how much the label's score falls when a window is covered.
 
-    After Zeiler and Fergus (2014); for networks of which nothing but the answers can be had.
+    After Zeiler and Fergus (2014); for networks that offer nothing but their probabilities.
     """
     _, height, width = pixels.shape
     covered = np.repeat(pixels[None], WINDOWS**2 + 1, axis=0)
@@ -86,18 +62,18 @@ def covering(network: Network, pixels: NDArray[np.uint8], label: int) -> Heat:
     return _scaled(fall.astype(np.float32), (height, width))
 
 
-def _scaled(heat: Heat, shape: tuple[int, ...]) -> Heat:
-    """The map at the picture's size, its highest value 1, or 0 where there is none."""
+def _scaled(heat: NDArray[np.float32], shape: tuple[int, ...]) -> NDArray[np.float32]:
+    """The map at the picture's size, scaled to a maximum of 1 (all 0 if nothing is hot)."""
     size = (shape[1], shape[0])
     smooth = np.asarray(Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC), np.float32)
     highest = max(float(smooth.max()), 1e-9)
     return np.asarray(smooth.clip(0) / highest, np.float32)
 
 
-def drawn(pixels: NDArray[np.uint8], heat: Heat) -> str:
+def drawn(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> str:
     """The picture, uint8 (C, H, W), with the heat laid over it, as a PNG data URL."""
     grey = pixels.astype(np.float32).mean(axis=0)[..., None]
-    # Over white ink on black, as over a face, the picture stays to be seen under the heat.
+    # The picture stays visible under the heat: white strokes on black as well as a face.
     share = 0.75 * heat[..., None]
     mixed = (grey * (1 - share) + (0.35 * grey + 0.65 * COLOUR) * share).round().astype(np.uint8)
     factor = -(-SHOWN // mixed.shape[0])

@@ -13,21 +13,25 @@ from app.api import api
 from app.body import InMemory
 from app.config import settings
 from app.engines import engine
-from app.gallery import gallery
 from app.health import health
 from app.inference_protocol import protocol
 from app.memory import give_back_large_blocks
+from app.model_pages import model_pages
 from app.models import Models
 from app.openapi import openapi
 from app.pages import pages
 
-TOP = Path(__file__).resolve().parent.parent
+
+def resources(name: str) -> str:
+    """The folder `name` of the pages' files: inside an installed app, beside it in a clone."""
+    within = Path(__file__).resolve().with_name(name)
+    return str(within if within.is_dir() else within.parent.parent / name)
 
 
 def build(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
     give_back_large_blocks()
-    app = Flask(__name__, template_folder=str(TOP / "templates"), static_folder=str(TOP / "static"))
+    app = Flask(__name__, template_folder=resources("templates"), static_folder=resources("static"))
     app.request_class = InMemory
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})
@@ -36,6 +40,6 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
     for part in (errors, metrics, texts, guard):
         part.register(app)
-    for blueprint in (api, gallery, health, openapi, pages, protocol):
+    for blueprint in (api, health, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
     return app

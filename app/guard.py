@@ -1,6 +1,4 @@
-"""Who may ask, how often, and what browsers are told: each off until a setting asks for it,
-except the security headers.
-"""
+"""Keys, rate limits, CORS, proxies and security headers. All but the headers are off by default."""
 
 from __future__ import annotations
 
@@ -27,12 +25,12 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-GUARDED = ("/api/predict", "/v2/models/")  # what makes work: keys and rates are for these
+GUARDED = ("/api/predict", "/v2/models/")  # the costly routes: keys and rate limits apply to these
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
 def register(app: Flask) -> None:
-    """Has `app` guard its requests as its settings say; raises `ValueError` for one that is off."""
+    """Makes `app` guard its requests by its settings; raises `ValueError` for an invalid one."""
     _trust_proxy(app, app.config["PROXY"])
     app.before_request(_name_request)
     if app.config["API_KEYS"]:
@@ -62,7 +60,7 @@ def _trust_proxy(app: Flask, proxy: str) -> None:
 
 
 def _name_request() -> None:
-    """A request keeps the id that a proxy gave it, where it is a plain one, or gets one."""
+    """Keeps the request id that a proxy gave, if it is well-formed, or creates one."""
     given = request.headers.get("X-Request-ID", "")
     g.request_id = given if REQUEST_ID.fullmatch(given) else uuid.uuid4().hex
 
@@ -80,14 +78,13 @@ def _is_guarded() -> bool:
 
 
 def _key_check(setting: str) -> Callable[[], None]:
-    """Lets pass who sends a key whose SHA-256 is one of the setting's."""
+    """Accepts requests with a key whose SHA-256 is among the setting's digests."""
     digests = setting.replace(",", " ").lower().split()
-    for digest in digests:
-        if not DIGEST.fullmatch(digest):
-            raise ValueError(
-                "GLIMPSE_API_KEYS must hold SHA-256 digests, 64 hexadecimal digits each; "
-                "python -m app key makes a key and its digest"
-            )
+    if not all(map(DIGEST.fullmatch, digests)):
+        raise ValueError(
+            "GLIMPSE_API_KEYS must hold SHA-256 digests, 64 hexadecimal digits each; "
+            "python -m app key creates a key and its digest"
+        )
 
     def check() -> None:
         if not _is_guarded():
@@ -96,18 +93,15 @@ def _key_check(setting: str) -> Callable[[], None]:
         if scheme.lower() != "bearer":
             key = request.headers.get("X-API-Key", "")
         given = hashlib.sha256(key.strip().encode()).hexdigest()
-        # All are compared, each in constant time, so that time tells nothing of a key.
+        # All are compared, each in constant time, so that timing reveals nothing about a key.
         if not sum(hmac.compare_digest(given, digest) for digest in digests):
-            raise Unauthorised(
-                "This server asks for a key. Send it as “Authorization: Bearer <key>”; whoever "
-                "runs the server gives you one."
-            )
+            raise Unauthorised
 
     return check
 
 
 def _rate_check(rate: str, storage: str) -> Callable[[], None]:
-    """Lets each client's address make so many requests and no more."""
+    """Limits the rate of requests from each client address."""
     from limits import parse  # noqa: PLC0415
     from limits.errors import ConfigurationError  # noqa: PLC0415
     from limits.storage import storage_from_string  # noqa: PLC0415
@@ -117,7 +111,7 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         limit = parse(rate)
     except ValueError as error:
         raise ValueError(
-            f"GLIMPSE_RATE_LIMIT is {rate!r}; it must be such as “60 per minute”"
+            f"GLIMPSE_RATE_LIMIT is {rate!r}; it must look like “60 per minute”"
         ) from error
     try:
         limiter = MovingWindowRateLimiter(storage_from_string(storage))
@@ -132,10 +126,6 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         if not _is_guarded() or limiter.hit(limit, client):
             return
         wait = max(1, round(limiter.get_window_stats(limit, client).reset_time - time.time()))
-        raise TooManyRequests(
-            f"Too many requests from {client}; {limit} are served. Wait {wait} s, then send it "
-            "again.",
-            headers={"Retry-After": str(wait)},
-        )
+        raise TooManyRequests(client, limit, wait)
 
     return check

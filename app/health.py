@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
-from flask import Blueprint, Response, current_app, jsonify
+from typing import Annotated
 
+from flask import Blueprint, Response, current_app
+from msgspec import Meta, Struct
+
+from app.answers import documented, json_response
 from app.models import models
 
 health = Blueprint("health", __name__)
 
 
+class Alive(Struct):
+    """Whether the process answers."""
+
+    status: str
+
+
+class Readiness(Struct):
+    """Whether the default model can be used, and which models cannot."""
+
+    ready: Annotated[bool, Meta(description="Whether the default model can be used")]
+    models: Annotated[list[str], Meta(description="Those that can be used")]
+    unavailable: Annotated[
+        dict[str, str], Meta(description="For each other model, why it cannot be used")
+    ]
+
+
 @health.get("/healthz")
+@documented(Alive)
 def alive() -> Response:
-    """200 while the process answers."""
-    return jsonify(status="alive")
+    """Whether the process answers."""
+    return json_response(Alive("alive"))
 
 
 @health.get("/readyz")
+@documented(Readiness, unready=Readiness(False, [], {"digits": "model.pt is missing"}))
 def ready() -> Response:
-    """200 where the default model is loaded and warm, else 503; names what is left out."""
+    """Whether the default model is loaded and warm, and which models are left out."""
     held = models()
-    is_ready = current_app.config["DEFAULT_MODEL"] in held.ready
-    response = jsonify(ready=is_ready, models=list(held.ready), unavailable=held.unavailable)
-    response.status_code = 200 if is_ready else 503
-    return response
+    default = current_app.config["DEFAULT_MODEL"]
+    is_ready = default in held.ready
+    missing = {} if is_ready else {default: "not in the store; set GLIMPSE_DEFAULT_MODEL"}
+    answer = Readiness(is_ready, list(held.ready), missing | held.unavailable)
+    return json_response(answer, 200 if is_ready else 503)

@@ -1,103 +1,258 @@
 """`/v2`: the Open Inference Protocol, so that clients of KServe and Triton work unchanged.
 
-The tensor ``pictures`` holds what a network takes, uint8 (N, C, H, W): nothing is looked for in
-it, unlike in the pictures of `/api/predict`. Tensors travel as JSON or, by Triton's extension
+The tensor ``pictures``, uint8 (N, C, H, W), goes straight to the network: unlike `/api/predict`,
+this prepares no pictures. Tensors travel as JSON or, by Triton's extension
 ``binary_tensor_data``, as bytes after the JSON.
 """
 
 from __future__ import annotations
 
-import json
 import math
-from typing import Any
+from itertools import chain
+from typing import Annotated, Any, Literal
 
+import msgspec
 import numpy as np
-from flask import Blueprint, Response, jsonify, request
+from flask import Blueprint, Response, current_app, request
+from msgspec import UNSET, Meta, Struct, UnsetType
 from numpy.typing import NDArray
 
+from app.answers import Count, Score, documented, json_response
 from app.body import whole_body
-from app.errors import BadParameter, TooLarge, UnknownModel
+from app.errors import GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
 from app.models import Model, models
+from app.predict import MOST_SUBJECTS, classify, work
+from app.scheduler import Turn
+from tasks.problems import TooLarge
 
 protocol = Blueprint("inference_protocol", __name__, url_prefix="/v2")
 
 INPUT, OUTPUT = "pictures", "probabilities"
-MOST = 1024  # pictures of a request
 HEADER = "Inference-Header-Content-Length"  # bytes of JSON before the tensors' own
 MODEL = "/models/<name>"
 VERSION = MODEL + "/versions/<version>"
+SMALL = 64 * 1024  # bytes of a request that takes a few milliseconds
 
-Options = dict[str, Any]
+
+class ServerMetadata(Struct):
+    """What this server is."""
+
+    name: str = "glimpse"
+    version: str = "2"
+    extensions: list[str] = msgspec.field(default_factory=lambda: ["binary_tensor_data"])
+
+
+class Live(Struct):
+    """Whether the process answers."""
+
+    live: bool
+
+
+class ServerReady(Struct):
+    """Whether every model can be used."""
+
+    ready: bool
+
+
+class ModelReady(Struct):
+    """Whether a model can be used."""
+
+    name: str
+    ready: bool
+
+
+class TensorMetadata(Struct):
+    """A tensor of a model."""
+
+    name: str
+    datatype: str
+    shape: Annotated[list[int], Meta(description="−1: any number")]
+
+
+class ModelParameters(Struct):
+    """What a model's metadata adds to the protocol."""
+
+    labels: Annotated[list[str], Meta(description="The labels of the output’s columns")]
+
+
+class ModelMetadata(Struct):
+    """A model's tensors."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[TensorMetadata]
+    outputs: list[TensorMetadata]
+    parameters: ModelParameters
+
+
+# Clients may send null instead of leaving a field out.
+class InferParameters(Struct):
+    """Options of a request, a tensor or an output, as extensions of the protocol define them."""
+
+    binary_data_output: Annotated[
+        bool | None,
+        Meta(description="Whether to send the output as bytes, if “outputs” is left out"),
+    ] = None
+    binary_data: Annotated[
+        bool | None, Meta(description="For an output: whether to send it as bytes")
+    ] = None
+    binary_data_size: Annotated[
+        int | None,
+        Meta(description="For a tensor: the number of its bytes, which follow the JSON"),
+    ] = None
+
+
+class InferInput(Struct):
+    """The tensor of pictures."""
+
+    name: Literal["pictures"]
+    datatype: Literal["UINT8"]
+    shape: Annotated[
+        list[Annotated[int, Meta(ge=1)]],
+        Meta(
+            min_length=4,
+            max_length=4,
+            description=f"N, C, H, W: up to {MOST_SUBJECTS} pictures, each as the model's metadata "
+            "says",
+        ),
+    ]
+    data: Annotated[
+        list[Any] | None,
+        Meta(
+            description="Whole numbers from 0 to 255, flat or nested; left out if the bytes "
+            "follow the JSON"
+        ),
+    ] = None
+    parameters: InferParameters | None = None
+
+
+class InferWanted(Struct):
+    """The requested output."""
+
+    name: Literal["probabilities"]
+    parameters: InferParameters | None = None
+
+
+class InferRequest(Struct):
+    """A request."""
+
+    inputs: Annotated[list[InferInput], Meta(min_length=1, max_length=1)]
+    outputs: Annotated[list[InferWanted], Meta(min_length=1, max_length=1)] | None = None
+    id: Annotated[str | None, Meta(description="Returned with the response")] = None
+    parameters: InferParameters | None = None
+
+
+class OutputParameters(Struct):
+    """Where the bytes of an output are."""
+
+    binary_data_size: Count
+
+
+class InferOutput(Struct, kw_only=True):
+    """The probabilities."""
+
+    name: Literal["probabilities"] = "probabilities"
+    datatype: Literal["FP32"] = "FP32"
+    shape: Annotated[list[int], Meta(description="Pictures and labels")]
+    data: (
+        Annotated[
+            list[Score],
+            Meta(description="Row by row; missing if the bytes follow the JSON"),
+        ]
+        | UnsetType
+    ) = UNSET
+    parameters: OutputParameters | UnsetType = UNSET
+
+
+class InferResponse(Struct):
+    """A response."""
+
+    model_name: str
+    model_version: str
+    outputs: list[InferOutput]
+    id: str | UnsetType = UNSET
 
 
 @protocol.get("")
-def server() -> Response:
+@documented(ServerMetadata)
+def protocol_server() -> Response:
     """What this server is."""
-    return jsonify(name="glimpse", version="2", extensions=["binary_tensor_data"])
+    return json_response(ServerMetadata())
 
 
 @protocol.get("/health/live")
-def live() -> Response:
-    """200 while the process answers."""
-    return jsonify(live=True)
+@documented(Live)
+def protocol_live() -> Response:
+    """Whether the process answers."""
+    return json_response(Live(True))
 
 
 @protocol.get("/health/ready")
-def ready() -> Response:
-    """200 where every model of the store serves, else 503."""
+@documented(ServerReady, unready=ServerReady(False))
+def protocol_ready() -> Response:
+    """Whether every model of the store can be used."""
     is_ready = bool(models().ready) and not models().unavailable
-    return Response(
-        json.dumps({"ready": is_ready}), 200 if is_ready else 503, mimetype="application/json"
-    )
+    return json_response(ServerReady(is_ready), 200 if is_ready else 503)
 
 
 @protocol.get(MODEL + "/ready")
 @protocol.get(VERSION + "/ready")
+@documented(ModelReady, UNKNOWN, NOT_READY)
 def model_ready(name: str, version: str | None = None) -> Response:
-    """200 where the model serves."""
-    model = _model(name, version)
-    return jsonify(name=model.card.name, ready=True)
+    """Whether a model can be used."""
+    return json_response(ModelReady(_model(name, version).card.name, True))
 
 
 @protocol.get(MODEL)
 @protocol.get(VERSION)
-def metadata(name: str, version: str | None = None) -> Response:
-    """The model's tensors; the labels are those of the output's columns."""
-    card = _model(name, version).card
-    return jsonify(
-        name=card.name,
-        versions=[card.version],
-        platform=models().platform,
-        inputs=[{"name": INPUT, "datatype": "UINT8", "shape": [-1, *card.input["shape"]]}],
-        outputs=[{"name": OUTPUT, "datatype": "FP32", "shape": [-1, len(card.labels)]}],
-        parameters={"labels": card.labels},
+@documented(ModelMetadata, UNKNOWN, NOT_READY)
+def model_metadata(name: str, version: str | None = None) -> Response:
+    """A model’s tensors; the labels are those of the output’s columns."""
+    model = _model(name, version)
+    card = model.card
+    return json_response(
+        ModelMetadata(
+            card.name,
+            [card.version],
+            models().platform,
+            [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
+            [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
+            ModelParameters(card.labels),
+        )
     )
 
 
 @protocol.post(MODEL + "/infer")
 @protocol.post(VERSION + "/infer")
+@documented(
+    InferResponse,
+    BadParameter("“inputs” must hold one tensor with the name pictures."),
+    TooLarge(f"The tensor holds 2000 pictures; at most {MOST_SUBJECTS} are allowed. Send fewer."),
+    UNKNOWN,
+    NOT_READY,
+    *GUARDS,
+)
 def infer(name: str, version: str | None = None) -> Response:
-    """Probabilities of a tensor of pictures."""
+    """Classify a tensor of pictures."""
     model = _model(name, version)
-    body, tensors = _parts()
-    pictures = _pictures(body, tensors, model)
-    as_bytes = _wants_bytes(body)
-    probabilities = model.network(pictures).astype(np.float32, copy=False)
+    content = whole_body()
+    seconds = current_app.config["MAX_SECONDS"]
+    with work(light=len(content) <= SMALL, seconds=seconds) as turn:
+        asked, probabilities = _infer(content, model, turn)
     for index in probabilities.argmax(axis=1).tolist():
         PREDICTIONS.labels(model.card.name, model.card.labels[index]).inc()
-    output: Options = {"name": OUTPUT, "datatype": "FP32", "shape": list(probabilities.shape)}
-    answer: Options = {"model_name": model.card.name, "model_version": model.card.version}
-    if body.get("id") is not None:
-        answer["id"] = body["id"]
-    if not as_bytes:
-        output["data"] = [round(value, 9) for value in probabilities.ravel().tolist()]
-        return jsonify(**answer, outputs=[output])
-    content = probabilities.tobytes()
-    output["parameters"] = {"binary_data_size": len(content)}
-    head = json.dumps({**answer, "outputs": [output]}).encode()
+    output = InferOutput(shape=list(probabilities.shape))
+    answer = InferResponse(model.card.name, model.card.version, [output], asked.id or UNSET)
+    if not _wants_bytes(asked):
+        output.data = [round(value, 9) for value in probabilities.ravel().tolist()]
+        return json_response(answer)
+    tensor = probabilities.tobytes()
+    output.parameters = OutputParameters(len(tensor))
+    head = msgspec.json.encode(answer)
     return Response(
-        head + content, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
+        head + tensor, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
     )
 
 
@@ -110,90 +265,72 @@ def _model(name: str, version: str | None) -> Model:
     return model
 
 
-def _parts() -> tuple[Options, bytes]:
-    """The request's JSON, and the bytes of its tensors after it."""
-    content = whole_body()
+def _infer(content: bytes, model: Model, turn: Turn) -> tuple[InferRequest, NDArray[np.float32]]:
+    """The request in a body, and its probabilities; raises `BadParameter` or `TooLarge`."""
     given = request.headers.get(HEADER, str(len(content)))
     if not (given.isascii() and given.isdigit() and len(given) < 12 and int(given) <= len(content)):
         raise BadParameter(f"The header {HEADER} must be the number of bytes of JSON in the body.")
     size = int(given)
     try:
-        body = json.loads(content[:size])
+        asked = msgspec.json.decode(content[:size], type=InferRequest)
+    except msgspec.ValidationError as error:
+        raise BadParameter(_sentence(str(error))) from error
     except (ValueError, RecursionError) as error:
         raise BadParameter("The body does not begin with valid JSON in UTF-8.") from error
-    if not isinstance(body, dict):
-        raise BadParameter("The JSON must be an object with “inputs”.")
-    if not isinstance(body.get("id"), str | None):
-        raise BadParameter("“id” must be a text.")
-    return body, content[size:]
+    pictures = _pictures(asked.inputs.pop(), content[size:], model)  # frees its list of numbers
+    return asked, classify(model, pictures, turn).astype(np.float32)
 
 
-def _pictures(body: Options, tensors: bytes, model: Model) -> NDArray[np.uint8]:
-    """The one input tensor, uint8 (N, C, H, W)."""
-    shape = model.card.input["shape"]
-    inputs = body.get("inputs")
-    tensor = inputs[0] if isinstance(inputs, list) and len(inputs) == 1 else None
-    if not isinstance(tensor, dict) or tensor.get("name") != INPUT:
-        raise BadParameter(f"“inputs” must hold one tensor with the name {INPUT}.")
-    if tensor.get("datatype") != "UINT8":
-        raise BadParameter(f"The tensor {INPUT} must have the datatype UINT8.")
-    given = tensor.get("shape")
-    if not (
-        isinstance(given, list)
-        and all(type(side) is int for side in given)
-        and given[1:] == shape
-        and given[0] >= 1
-    ):
-        raise BadParameter(f"The tensor {INPUT} must have the shape {['N', *shape]}, N from 1.")
-    if given[0] > MOST:
-        raise TooLarge(f"The tensor holds {given[0]} pictures; at most {MOST} are taken.")
-    count = math.prod(given)
-    options = _options(tensor)
-    if "binary_data_size" in options:
-        if options["binary_data_size"] != count or len(tensors) != count:
-            raise BadParameter(f"A tensor of the shape {given} takes {count} bytes.")
-        pictures: NDArray[np.uint8] = np.frombuffer(tensors, np.uint8).reshape(given).copy()
-        return pictures
+def _sentence(error: str) -> str:
+    """msgspec's message about a field, as a sentence that names the field."""
+    said, _, path = error.partition(" - at `$")
+    said = said[0].lower() + said[1:].replace("`", "")
+    field = path.rstrip("`").lstrip(".")
+    rules = {
+        "inputs": f"“inputs” must hold one tensor with the name {INPUT}",
+        "outputs": f"“outputs” may hold one tensor, of the name {OUTPUT}",
+    }
+    place = f" (“{field}”: {said})" if field else f" ({said})"
+    rule = rules.get(field.partition("[")[0], "The JSON does not follow the protocol")
+    return f"{rule}{place}. See /docs for its form."
+
+
+def _pictures(tensor: InferInput, after: bytes, model: Model) -> NDArray[np.uint8]:
+    """The input tensor, uint8 (N, C, H, W)."""
+    if tensor.shape[1:] != list(model.spec.shape):
+        raise BadParameter(
+            f"The tensor {INPUT} must have the shape {['N', *model.spec.shape]}, N from 1."
+        )
+    if tensor.shape[0] > MOST_SUBJECTS:
+        raise TooLarge(
+            f"The tensor holds {tensor.shape[0]} pictures; at most {MOST_SUBJECTS} are allowed. "
+            "Send fewer."
+        )
+    count = math.prod(tensor.shape)
+    size = tensor.parameters.binary_data_size if tensor.parameters else None
+    if size is not None:
+        if not size == count == len(after):
+            raise BadParameter(f"A tensor of the shape {tensor.shape} takes {count} bytes.")
+        return _tensor(after, tensor.shape)
+    values: Any = tensor.data or []
     try:
-        values = np.array(tensor.get("data"))
-    except ValueError:
-        values = np.array(None)
-    if values.dtype.kind not in "iu" or values.size != count:
+        while values and isinstance(values[0], list):
+            values = list(chain.from_iterable(map(list.__iter__, values)))
+        content = bytes(values) if set(map(type, values)) == {int} else b""  # true is not a number
+    except (TypeError, ValueError):
+        content = b""
+    if len(content) != count:
         raise BadParameter(f"“data” must be {count} whole numbers from 0 to 255.")
-    if values.min() < 0 or values.max() > 255:
-        raise BadParameter("“data” must be whole numbers from 0 to 255.")
-    return values.astype(np.uint8).reshape(given)
+    return _tensor(content, tensor.shape)
 
 
-def _wants_bytes(body: Options) -> bool:
-    """Whether the output is to come as bytes; raises `BadParameter` where that is not said well."""
-    everything = _flag(body, "binary_data_output")
-    outputs = body.get("outputs")
-    if outputs is None:
-        return everything
-    if not (
-        isinstance(outputs, list)
-        and len(outputs) == 1
-        and isinstance(outputs[0], dict)
-        and outputs[0].get("name") == OUTPUT
-    ):
-        raise BadParameter(f"“outputs” may hold one tensor, of the name {OUTPUT}.")
-    return _flag(outputs[0], "binary_data")
+def _tensor(content: bytes, shape: list[int]) -> NDArray[np.uint8]:
+    values: NDArray[np.uint8] = np.frombuffer(content, np.uint8).reshape(shape).copy()
+    return values
 
 
-def _flag(holder: Options, name: str) -> bool:
-    given = _options(holder).get(name, False)
-    if not isinstance(given, bool):
-        raise BadParameter(f"“{name}” must be true or false.")
-    return given
-
-
-def _options(holder: Options) -> Options:
-    """The options of a request, a tensor or an output, which extensions of the protocol have.
-
-    Clients send null for what they leave out.
-    """
-    given = holder.get("parameters")
-    if not isinstance(given, dict | None):
-        raise BadParameter("“parameters” must be an object.")
-    return given or {}
+def _wants_bytes(asked: InferRequest) -> bool:
+    if asked.outputs:
+        parameters = asked.outputs[0].parameters
+        return bool(parameters and parameters.binary_data)
+    return bool(asked.parameters and asked.parameters.binary_data_output)

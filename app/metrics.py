@@ -1,11 +1,10 @@
-"""`GET /metrics`: what Prometheus gathers, of all workers where PROMETHEUS_MULTIPROC_DIR is set."""
+"""`GET /metrics` for Prometheus; covers all workers if PROMETHEUS_MULTIPROC_DIR is set."""
 
 from __future__ import annotations
 
 import os
 import time
 from collections.abc import Iterable
-from typing import Any
 
 from flask import Blueprint, Flask, Response, g, request
 from prometheus_client import (
@@ -19,6 +18,8 @@ from prometheus_client import (
     multiprocess,
 )
 
+from app.answers import FailedResult, Result, documented
+
 metrics = Blueprint("metrics", __name__)
 
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
@@ -28,8 +29,8 @@ REQUESTS = Counter("glimpse_requests", "Requests answered", ["method", "route", 
 SECONDS = Histogram(
     "glimpse_request_seconds", "Seconds from request to answer", ["route"], buckets=BUCKETS
 )
-PREDICTIONS = Counter("glimpse_predictions", "Digits and faces classified", ["model", "label"])
-PROBLEMS = Counter("glimpse_problems", "Problems told, those of single pictures too", ["type"])
+PREDICTIONS = Counter("glimpse_predictions", "Subjects classified", ["model", "label"])
+PROBLEMS = Counter("glimpse_problems", "Problems in answers", ["type"])
 LOAD_SECONDS = Gauge(
     "glimpse_model_load_seconds",
     "Seconds that loading and warming a model took",
@@ -39,15 +40,16 @@ LOAD_SECONDS = Gauge(
 
 
 def register(app: Flask) -> None:
-    """Has `app` count its requests."""
+    """Makes `app` count its requests."""
     app.before_request(_start)
     app.after_request(_count)
     app.register_blueprint(metrics)
 
 
-@metrics.get("/metrics")
+@metrics.get("/metrics", endpoint="metrics")
+@documented("text/plain")
 def show() -> Response:
-    """The metrics in Prometheus' text format."""
+    """Counts and times for Prometheus."""
     registry = REGISTRY
     if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
         registry = CollectorRegistry()
@@ -55,14 +57,14 @@ def show() -> Response:
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)
 
 
-def count_results(model: str, results: Iterable[dict[str, Any]]) -> None:
+def count_results(model: str, results: Iterable[Result | FailedResult]) -> None:
     """Counts what a request's pictures were classified as, and the problems of single ones."""
     for result in results:
-        if "error" in result:
-            PROBLEMS.labels(result["error"]["type"]).inc()
-            continue
-        for subject in result.get("faces", result.get("subjects", ())):
-            PREDICTIONS.labels(model, subject["label"]).inc()
+        if isinstance(result, FailedResult):
+            PROBLEMS.labels(result.error.type).inc()
+        else:
+            for part in result.parts:
+                PREDICTIONS.labels(model, part.label).inc()
 
 
 def _start() -> None:
@@ -70,7 +72,7 @@ def _start() -> None:
 
 
 def _count(response: Response) -> Response:
-    # Routes, not paths, which anyone can make up.
+    # Routes, not paths, since clients can invent any number of paths.
     route = request.url_rule.rule if request.url_rule else "none"
     method = request.method if request.method in METHODS else "other"
     REQUESTS.labels(method, route, response.status_code).inc()

@@ -10,32 +10,36 @@ from typing import cast
 
 import numpy as np
 from flask import current_app
-from PIL import Image
 
 import model_store
+import tasks
 from app.engines import Engine, Explainer, Load, Network
-from app.errors import NotReady, UnknownModel
-from app.faces import NoDetectorError, find
+from app.errors import UnknownModel
 from app.metrics import LOAD_SECONDS
-from app.subjects import fits
+from app.reports import Report, read_report
 from model_store import Card, StoreError
+from tasks import InputSpec, Task, UnknownTaskError
+from tasks.problems import NotReady
 
-WARM_UP_CALLS = 3  # the first two calls of a loaded module compile; the third is as fast as any
+WARM_UP_CALLS = 3  # a loaded module compiles in its first two calls
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Model:
-    """A loaded checkpoint and its card."""
+    """A loaded checkpoint: its card, task and report, what it takes, and its network."""
 
     card: Card
+    task: Task
+    spec: InputSpec
     network: Network
     explainer: Explainer
+    report: Report
 
 
 class Models:
-    """All models of a store: those that serve, and why the others do not."""
+    """All models of a store: those that can be used, and why the others cannot."""
 
     def __init__(self, root: Path, engine: Engine) -> None:
         self.platform = engine.platform
@@ -49,11 +53,9 @@ class Models:
             except StoreError as error:
                 log.warning("model left out: %s", error)
                 self.unavailable[folder.name] = str(error)
-        if any(model.card.task == "face" for model in self.ready.values()):
-            try:
-                find(Image.new("L", (64, 64)))
-            except NoDetectorError as error:
-                log.warning("faces cannot be found, only whole crops classified: %s", error)
+        for task in {model.task for model in self.ready.values()}:
+            if lack := task.lacks():
+                log.warning("%s", lack)
 
     def get(self, name: str) -> Model:
         """The model `name`; raises `UnknownModel`, or `NotReady` with the reason."""
@@ -62,7 +64,12 @@ class Models:
         if name in self.unavailable:
             raise NotReady(f"The model cannot be used: {self.unavailable[name]}.")
         known = ", ".join(self.ready) or "none"
-        raise UnknownModel(f"There is no model of that name; known are: {known}.")
+        raise UnknownModel(f"There is no model of that name; the models are: {known}.")
+
+    def tried_on(self, page: str, preferred: str) -> Model | None:
+        """The model for the page of template `page`: `preferred`, or else the first that fits."""
+        fitting = {name: model for name, model in self.ready.items() if model.task.page == page}
+        return fitting.get(preferred) or next(iter(fitting.values()), None)
 
 
 def models() -> Models:
@@ -74,22 +81,36 @@ def _load(folder: Path, load: Load) -> Model:
     try:
         network, explainer, card = load(folder)
     except RuntimeError as error:  # a checkpoint may hold any code
-        raise StoreError(f"{folder.name}: its network cannot be prepared: {error}") from error
-    if card.name != folder.name:
-        raise StoreError(f"{folder.name}: its card is of the model {card.name}; rename the folder")
-    if not fits(card):
         raise StoreError(
-            f"{folder.name}: no {card.task} is made into pictures of {card.input['shape']}"
+            f"{folder.name}: its network cannot be prepared ({error}); train the model again"
+        ) from error
+    if card.name != folder.name:
+        raise StoreError(
+            f"{folder.name}: its card is that of the model {card.name}; rename the folder"
+        )
+    spec = InputSpec(card.input.shape, card.preprocessing)
+    try:
+        task = tasks.get(card.task)
+    except UnknownTaskError as error:
+        raise StoreError(f"{folder.name}: {error}") from error
+    if misfit := task.misfit(spec):
+        raise StoreError(
+            f"{folder.name}: its card asks for pictures of {list(spec.shape)}, but {misfit}"
         )
     try:
         for _ in range(WARM_UP_CALLS):
-            answer = network(np.zeros((1, *card.input["shape"]), np.uint8))
+            answer = network(np.zeros((1, *spec.shape), np.uint8))
     except Exception as error:  # a checkpoint may hold any code
-        raise StoreError(f"{folder.name}: its network fails ({type(error).__name__})") from error
+        raise StoreError(
+            f"{folder.name}: its network fails ({type(error).__name__}); train the model again"
+        ) from error
     if answer.shape != (1, len(card.labels)):
         raise StoreError(
-            f"{folder.name}: its network gives {answer.shape[1:]}, its card has other labels"
+            f"{folder.name}: its network returns shape {answer.shape[1:]}, but its card has "
+            f"{len(card.labels)} labels; train the model again"
         )
     if not np.isclose(answer.sum(), 1, atol=1e-3):
-        raise StoreError(f"{folder.name}: its network's answers are no probabilities")
-    return Model(card, network, explainer)
+        raise StoreError(
+            f"{folder.name}: its network does not return probabilities; train the model again"
+        )
+    return Model(card, task, spec, network, explainer, read_report(folder, card.labels))

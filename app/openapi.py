@@ -4,84 +4,45 @@ from __future__ import annotations
 
 import base64
 import math
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from flask import Blueprint, Response, current_app, jsonify, request
 
-from app.decode import FORMAT_NAMES
-from app.errors import (
-    BadParameter,
-    MissingImage,
-    NothingToClassify,
-    NotReady,
-    Problem,
-    TooLarge,
-    TooManyRequests,
-    Unauthorised,
-    UnknownModel,
-    UnreadableImage,
-    UnsupportedMediaType,
-)
-from app.inference_protocol import HEADER, INPUT, MOST
+from app.answers import ProblemDetails, ProtocolProblem, documented
+from app.api import Parameters
+from app.errors import GUARDS, NOT_READY, UNKNOWN, BadParameter, MissingImage
+from app.inference_protocol import HEADER, INPUT, protocol
 from app.models import models
-from app.schemas import BYTES, COUNT, SCHEMAS, TEXT, Schema, record, reference, rows
+from app.schemas import BYTES, COUNT, TEXT, Schema, components, record, reference, rows
+from tasks.decode import FORMAT_NAMES
+from tasks.problems import Problem, TooLarge, UnreadableImage, UnsupportedMediaType, blank_picture
 
 openapi = Blueprint("openapi", __name__)
 
 SAMPLE = "seven.png"  # in the static folder
 TAGS = {
     "Predictions": "What a picture shows.",
-    "Models": "What each model is, and how good.",
-    "Open Inference Protocol": "For clients of KServe and Triton: a model takes tensors as its "
-    "network does. Nothing is looked for in them: what /api/predict does to a picture first is "
-    "yours to do.",
-    "Server": "What a supervisor asks.",
+    "Models": "What each model is, and how accurate.",
+    "Open Inference Protocol": "For clients of KServe and Triton: tensors go straight to a model's "
+    "network. Preparing the pictures as /api/predict does is up to the client.",
+    "Server": "For supervisors and monitoring.",
 }
 
+TAG_OF = {"api": "Models", "inference_protocol": "Open Inference Protocol"}  # by blueprint
 MODEL = "A model’s name, as GET /api/models lists them."
-PARAMETERS: dict[str, tuple[str, Schema]] = {
-    "top_k": (
-        "How many predictions to give, best first, up to the number of labels; all where it is "
-        "not given.",
-        {"type": "integer", "minimum": 1},
-    ),
-    "faces": (
-        "Face models only: find the faces, or take the whole picture as one face crop.",
-        {"type": "string", "enum": ["detect", "whole"], "default": "detect"},
-    ),
-    "explain": (
-        "Whether to give, as a PNG data URL, what in the picture speaks for the label.",
-        {"type": "boolean", "default": False},
-    ),
-    "seen": (
-        "Whether to give, as a PNG data URL, what the network saw.",
-        {"type": "boolean", "default": False},
-    ),
-}
 MEANINGS = {
     400: "No image, an unreadable one, or a bad parameter",
-    401: "No key, or a wrong one, where the server asks for keys",
+    401: "No key, or a wrong one, if the server requires keys",
     404: "Unknown model",
     413: "Too many bytes, pixels, images or seconds of work",
-    415: "A content type or picture format that is not taken",
+    415: "An unsupported content type or picture format",
     422: "A readable picture with nothing to classify",
-    429: "Too many requests, where the server limits them",
+    429: "Too many requests, if the server limits them",
     503: "The model cannot be used now",
 }
-UNKNOWN = UnknownModel("There is no model of that name; known are: digits, emotions.")
-NOT_READY = NotReady("The model cannot be used: digits: its file model.pt is missing.")
-GUARDS = (
-    Unauthorised(
-        "This server asks for a key. Send it as “Authorization: Bearer <key>”; whoever runs the "
-        "server gives you one."
-    ),
-    TooManyRequests(
-        "Too many requests from 192.0.2.7; 60 per 1 minute are served. Wait 20 s, then send it "
-        "again.",
-        headers={"Retry-After": "20"},
-    ),
-)
 OF_PICTURES = (
     BadParameter("“top_k” must be a whole number from 1 to 10."),
     MissingImage(
@@ -90,24 +51,18 @@ OF_PICTURES = (
     ),
     UnreadableImage(f"This is not an image. Send a {FORMAT_NAMES} file."),
     TooLarge(
-        "The image has 20000 × 20000 pixels; at most 50000000 are taken. Send it at a smaller size."
+        "The image has 20000 × 20000 pixels; at most 50000000 are allowed. "
+        "Send it at a smaller size."
     ),
     UnsupportedMediaType(
-        f"HEIC pictures are not read. Convert it to {FORMAT_NAMES} and send it again."
+        f"HEIC pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
     ),
-    NothingToClassify(
-        "The picture is blank: no ink was found. Draw a digit, or send a picture in which the "
-        "digit stands out from its background."
-    ),
-)
-OF_TENSORS = (
-    BadParameter(f"“inputs” must hold one tensor with the name {INPUT}."),
-    TooLarge(f"The tensor holds 2000 pictures; at most {MOST} are taken."),
+    blank_picture(),
 )
 HEADERS: dict[str, tuple[str, Schema]] = {
     "X-Request-ID": (
-        "In every answer: the request’s own, where it is 1 to 64 letters, digits, dots, hyphens "
-        "or underscores, or a new one. It stands in the access log too.",
+        "In every response: the request’s own, if it is 1 to 64 letters, digits, dots, hyphens "
+        "or underscores, otherwise a new one. The access log has it too.",
         TEXT,
     ),
     "Retry-After": ("How many seconds to wait.", COUNT),
@@ -133,9 +88,9 @@ def document() -> Schema:
         },
         "servers": [{"url": request.script_root or "/"}],
         "tags": [{"name": name, "description": text} for name, text in TAGS.items()],
-        "paths": {**_pictures(), **_cards(), **_protocol(), **_server()},
+        "paths": _paths(),
         "components": {
-            "schemas": SCHEMAS,
+            "schemas": components(),
             "headers": headers,
             "securitySchemes": {
                 "bearer": {"type": "http", "scheme": "bearer"},
@@ -145,182 +100,131 @@ def document() -> Schema:
     }
 
 
-@openapi.get("/openapi.json")
+@openapi.get("/openapi.json", endpoint="openapi")
+@documented("application/json")
 def show() -> Response:
-    """The document as JSON."""
+    """This contract for programs."""
     return jsonify(document())
 
 
-def _pictures() -> Schema:
+def _predict() -> Schema:
     default = current_app.config["DEFAULT_MODEL"]
-    parameters = {"model": (MODEL, {"type": "string", "default": default}), **PARAMETERS}
-    fields = {name: {**schema, "description": text} for name, (text, schema) in parameters.items()}
+    fields = msgspec.json.schema_components([Parameters])[1]["Parameters"]["properties"]
+    fields["model"]["default"] = default
     base64_text = {"type": "string", "description": "base64, or a data: URL"}
     most = {"maxItems": current_app.config["MAX_IMAGES"]}
     files = rows({"type": "string", "contentMediaType": "image/*"}, **most)
     as_json = record("", image=base64_text, images=rows(base64_text, **most), **fields)
+    as_json["oneOf"] = [{"required": ["image"]}, {"required": ["images"]}]
     sample = Path(current_app.static_folder or "", SAMPLE).read_bytes()
-    predict = _operation(
-        "Predictions",
-        "predict",
-        "Classify pictures",
-        {
+    image = f"data:image/png;base64,{base64.b64encode(sample).decode()}"
+    return {
+        "operationId": "predict",
+        "tags": ["Predictions"],
+        "summary": "Classify pictures",
+        "responses": {
             "200": _json("A result for each picture, in order", "Predictions"),
             **_problems(*OF_PICTURES, UNKNOWN, NOT_READY, *GUARDS),
         },
-        description=f"Pictures are {FORMAT_NAMES} files. Parameters are taken from the query, the "
-        "form or the JSON; the body wins. Of several pictures one that fails has its problem in "
-        "its result’s place; where all fail, the answer is the first one’s problem.",
-        parameters=[
-            {"name": name, "in": "query", "description": text, "schema": schema}
-            for name, (text, schema) in parameters.items()
+        "description": f"Pictures are {FORMAT_NAMES} files. Parameters are taken from the query, "
+        "the form or the JSON; the body takes precedence. If one of several pictures fails, its "
+        "problem replaces its result; if all fail, the response is the first one’s problem.",
+        "parameters": [
+            {
+                "name": name,
+                "in": "query",
+                "description": schema["description"],
+                "schema": {key: each for key, each in schema.items() if key != "description"},
+            }
+            for name, schema in fields.items()
         ],
-        requestBody={
+        "requestBody": {
             "required": True,
             "content": {
                 "multipart/form-data": {"schema": record("file", file=files, **fields)},
                 "image/*": {"schema": BYTES},
                 "application/octet-stream": {"schema": BYTES},
-                "application/json": {
-                    "schema": {
-                        **as_json,
-                        "oneOf": [{"required": ["image"]}, {"required": ["images"]}],
-                    },
-                    "example": {
-                        "image": f"data:image/png;base64,{base64.b64encode(sample).decode()}"
-                    },
-                },
+                "application/json": {"schema": as_json, "example": {"image": image}},
             },
-        },
-    )
-    return {"/api/predict": {"post": _guarded(predict)}}
-
-
-def _cards() -> Schema:
-    listed = {"200": _json("The cards of the models", "Cards")}
-    shown = {"200": _json("The card", "Card"), **_problems(UNKNOWN, NOT_READY)}
-    return {
-        "/api/models": {"get": _operation("Models", "listModels", "List the models", listed)},
-        "/api/models/{name}": {
-            "get": _operation(
-                "Models", "showModel", "A model’s card", shown, parameters=[_model_in_path()]
-            )
         },
     }
 
 
-def _protocol() -> Schema:
-    tag = "Open Inference Protocol"
-    wrong = _problems(UNKNOWN, NOT_READY, schema="ProtocolProblem")
-    ready = {"200": _json("It serves", "ModelReady"), **wrong}
-    metadata = {"200": _json("Its tensors and labels", "ModelMetadata"), **wrong}
-
-    def of_server(name: str, summary: str, responses: Schema) -> Schema:
-        return {"get": _operation(tag, name, summary, responses)}
-
-    paths = {
-        "/v2": of_server(
-            "protocolServer", "What this server is", {"200": _json("This", "ProtocolServer")}
-        ),
-        "/v2/health/live": of_server(
-            "protocolLive", "Whether the process answers", {"200": _json("Yes", "ProtocolLive")}
-        ),
-        "/v2/health/ready": of_server(
-            "protocolReady",
-            "Whether every model serves",
-            {
-                "200": _json("Yes", "ProtocolReady"),
-                "503": _json("No", "ProtocolReady", {"ready": False}),
-            },
-        ),
-    }
-    for suffix, at, of, parameters in (
-        ("", "", "a model", [_model_in_path()]),
-        ("Version", "/versions/{version}", "a version", [_model_in_path(), _version_in_path()]),
-    ):
-        path = "/v2/models/{name}" + at
-        paths |= {
-            path: {
-                "get": _operation(
-                    tag,
-                    f"modelMetadata{suffix}",
-                    f"The tensors of {of}",
-                    metadata,
-                    parameters=parameters,
-                )
-            },
-            f"{path}/ready": {
-                "get": _operation(
-                    tag, f"modelReady{suffix}", f"Whether {of} serves", ready, parameters=parameters
-                )
-            },
-            f"{path}/infer": {
-                "post": _guarded(
-                    _operation(tag, f"infer{suffix}", f"Ask {of}", **_infer(parameters))
-                )
-            },
+def _paths() -> Schema:
+    """Every operation, as its view is documented."""
+    paths: Schema = {"/api/predict": {"post": _guarded(_predict())}}
+    for rule in current_app.url_map.iter_rules():
+        view = current_app.view_functions[rule.endpoint]
+        if not hasattr(view, "documented"):
+            continue
+        blueprint, _, endpoint = rule.endpoint.rpartition(".")
+        first, *others = endpoint.split("_")
+        name = first + "".join(map(str.capitalize, others))
+        path = rule.rule.replace("<", "{").replace(">", "}")
+        operation = {
+            "operationId": f"{name}Version" if "version" in rule.arguments else name,
+            "tags": [TAG_OF.get(blueprint, "Server")],
+            "summary": (view.__doc__ or "").splitlines()[0].rstrip("."),
+            "responses": _responses(*view.documented, protocol=blueprint == protocol.name),
         }
+        if parameters := _in_path(rule.arguments):
+            operation["parameters"] = parameters
+        if rule.methods and "POST" in rule.methods:
+            paths[path] = {"post": _guarded(_infer(operation))}
+        else:
+            paths[path] = {"get": operation}
     return paths
 
 
-def _infer(parameters: list[Schema]) -> Schema:
-    """What the operations that infer share."""
+def _responses(
+    answer: type | str, problems: Sequence[Problem], unready: Any, *, protocol: bool
+) -> Schema:
+    if isinstance(answer, str):
+        is_json = answer == "application/json"
+        return {"200": _answer("OK", {answer: {"schema": {"type": "object"} if is_json else TEXT}})}
+    found = {"200": _json("OK", answer.__name__)}
+    if unready is not None:
+        found["503"] = _json("Not ready", answer.__name__, msgspec.to_builtins(unready))
+    return found | _problems(*problems, kind=ProtocolProblem if protocol else ProblemDetails)
+
+
+def _in_path(names: Collection[str]) -> list[Schema]:
+    """The parameters of a path."""
+    default = current_app.config["DEFAULT_MODEL"]
+    model = models().ready.get(default)
+    version = model.card.version if model else ""
+    described = {"name": (MODEL, default), "version": ("The version of its card.", version)}
+    always = {"in": "path", "required": True, "schema": TEXT}
+    return [
+        {"name": name, "description": text, "example": example, **always}
+        for name, (text, example) in described.items()
+        if name in names
+    ]
+
+
+def _infer(operation: Schema) -> Schema:
+    """The operation that infers, with its tensors."""
     length = {"name": HEADER, "in": "header", "description": HEADERS[HEADER][0], "schema": COUNT}
     model = models().ready.get(current_app.config["DEFAULT_MODEL"])
     blank = {"schema": reference("InferRequest")}
     if model:
-        shape = [1, *model.card.input["shape"]]
-        tensor = {
-            "name": INPUT,
-            "datatype": "UINT8",
-            "shape": shape,
-            "data": [0] * math.prod(shape),
-        }
+        shape = [1, *model.spec.shape]
+        data = [0] * math.prod(shape)
+        tensor = {"name": INPUT, "datatype": "UINT8", "shape": shape, "data": data}
         blank["example"] = {"inputs": [tensor]}
-    answer = _json("The probabilities", "InferResponse")
+    answer = operation["responses"]["200"]
     answer["headers"][HEADER] = {"$ref": f"#/components/headers/{HEADER}"}
     answer["content"]["application/octet-stream"] = {"schema": BYTES}
     return {
+        **operation,
         "description": "Tensors travel as JSON or, by Triton’s extension binary_tensor_data, as "
         "bytes after the JSON.",
-        "parameters": [*parameters, length],
+        "parameters": [*operation["parameters"], length],
         "requestBody": {
             "required": True,
             "content": {"application/json": blank, "application/octet-stream": {"schema": BYTES}},
         },
-        "responses": {
-            "200": answer,
-            **_problems(*OF_TENSORS, UNKNOWN, NOT_READY, *GUARDS, schema="ProtocolProblem"),
-        },
     }
-
-
-def _server() -> Schema:
-    text = {"text/plain": {"schema": TEXT}}
-    not_ready = {"ready": False, "models": [], "unavailable": {"digits": "model.pt is missing"}}
-    operations = {
-        "/healthz": (
-            "alive",
-            "Whether the process answers",
-            {"200": _json("Yes", "Alive")},
-        ),
-        "/readyz": (
-            "ready",
-            "Whether the default model is loaded and warm",
-            {"200": _json("Yes", "Readiness"), "503": _json("No", "Readiness", not_ready)},
-        ),
-        "/metrics": ("metrics", "Counts and times for Prometheus", {"200": _answer("Them", text)}),
-        "/openapi.json": (
-            "openapi",
-            "This contract for programs",
-            {"200": _answer("OpenAPI 3.1", {"application/json": {"schema": {"type": "object"}}})},
-        ),
-    }
-    return {path: {"get": _operation("Server", *rest)} for path, rest in operations.items()}
-
-
-def _operation(tag: str, name: str, summary: str, responses: Schema, **more: Any) -> Schema:
-    return {"operationId": name, "tags": [tag], "summary": summary, **more, "responses": responses}
 
 
 def _guarded(operation: Schema) -> Schema:
@@ -328,20 +232,6 @@ def _guarded(operation: Schema) -> Schema:
     if current_app.config["API_KEYS"]:
         operation["security"] = [{"bearer": []}, {"header": []}]
     return operation
-
-
-def _in_path(name: str, description: str, example: str | None) -> Schema:
-    parameter = {"name": name, "in": "path", "required": True, "description": description}
-    return {**parameter, "schema": TEXT, **({"example": example} if example else {})}
-
-
-def _model_in_path() -> Schema:
-    return _in_path("name", MODEL, current_app.config["DEFAULT_MODEL"])
-
-
-def _version_in_path() -> Schema:
-    model = models().ready.get(current_app.config["DEFAULT_MODEL"])
-    return _in_path("version", "The version of its card.", model.card.version if model else None)
 
 
 def _answer(description: str, content: Schema, *headers: str) -> Schema:
@@ -355,23 +245,21 @@ def _answer(description: str, content: Schema, *headers: str) -> Schema:
 
 def _json(description: str, schema: str, example: Any = None) -> Schema:
     """An answer of a schema, with an example, the schema's own if none is given."""
-    example = example or SCHEMAS[schema]["examples"][0]
+    example = example or components()[schema]["examples"][0]
     media = {"schema": reference(schema), "example": example}
     return _answer(description, {"application/json": media})
 
 
-def _problems(*problems: Problem, schema: str = "Problem") -> Schema:
+def _problems(*problems: Problem, kind: type[ProblemDetails] = ProblemDetails) -> Schema:
     """The answers that tell `problems`, by status, each kind as an example."""
     answers: Schema = {}
     for problem in sorted(problems, key=lambda each: each.status):
-        value = problem.to_dict()
-        if schema == "ProtocolProblem":
-            value["error"] = problem.detail
+        value = msgspec.to_builtins(kind.of(problem))
         answer = answers.setdefault(
             str(problem.status),
             _answer(
                 MEANINGS[problem.status],
-                {"application/problem+json": {"schema": reference(schema), "examples": {}}},
+                {"application/problem+json": {"schema": reference(kind.__name__), "examples": {}}},
                 *problem.headers,
             ),
         )

@@ -9,7 +9,9 @@ from flask import Blueprint, current_app, render_template, request
 
 from app.models import models
 from app.openapi import EVERYWHERE, SAMPLE, document
+from app.reports import recalls
 from app.texts import keep_language, label, number, t
+from model_store import Card
 
 WIDTH = 76  # characters of a line of JSON
 LONG_TEXT, MANY_NUMBERS, SHOWN = 100, 32, 8
@@ -22,36 +24,53 @@ pages.add_app_template_filter(json.dumps, "json")
 @pages.get("/")
 def draw() -> str:
     """The page on which a digit is drawn and read."""
-    return render_template("draw.html")
-
-
-@pages.get("/batch")
-def batch() -> str:
-    """The page on which many pictures are read, and the answers taken along as CSV."""
-    return render_template(
-        "batch.html",
-        cards=[model.card for model in models().ready.values()],
-        default=current_app.config["DEFAULT_MODEL"],
-        most_bytes=current_app.config["MAX_BYTES"],
-        most_images=current_app.config["MAX_IMAGES"],
-    )
+    return _page("draw.html", current_app.config["DEFAULT_MODEL"])
 
 
 @pages.get("/faces")
 def faces() -> str:
     """The page on which the faces of a photo are found and read."""
-    name = current_app.config["FACE_MODEL"]
-    model = models().ready.get(name)
-    card = model.card if model and model.card.task == "face" else None
-    recall = zip(card.labels, card.metrics.get("test_recall", []), strict=False) if card else []
+    return _page("faces.html", current_app.config["FACE_MODEL"])
+
+
+@pages.get("/try/<name>")
+def try_model(name: str) -> str:
+    """The page on which the model `name` is tried."""
+    model = models().get(name)
+    return _page(model.task.page, name)
+
+
+def _page(template: str, preferred: str) -> str:
+    """The page `template` for the model `preferred`, or for another that it fits."""
+    model = models().tried_on(template, preferred)
     return render_template(
-        "faces.html",
-        name=name,
-        card=card,
-        recall=[
-            t("faces.share", share=number(100 * share), label=label(name)) for name, share in recall
-        ],
+        template,
+        name=preferred,
+        card=model.card if model else None,
+        spec=model.spec if model else None,
+        task=model.task if model else None,
+        recall=_recall(model.card) if model else [],
         most_bytes=current_app.config["MAX_BYTES"],
+    )
+
+
+def _recall(card: Card) -> list[str]:
+    """How many pictures of each label the model finds, in words."""
+    return [
+        t("faces.share", share=number(100 * share), label=label(name))
+        for name, share in recalls(card).items()
+    ]
+
+
+@pages.get("/batch")
+def batch() -> str:
+    """The page that classifies many pictures and offers the answers as CSV."""
+    return render_template(
+        "batch.html",
+        models=list(models().ready.values()),
+        default=current_app.config["DEFAULT_MODEL"],
+        most_bytes=current_app.config["MAX_BYTES"],
+        most_images=current_app.config["MAX_IMAGES"],
     )
 
 
@@ -70,7 +89,7 @@ def docs() -> str:
 
 @pages.app_template_filter()
 def pretty(value: Any, indent: str = "") -> str:
-    """JSON for people: on one line what fits there; base64 and long lists of numbers cut short.
+    """JSON for people: on one line if it fits; base64 and long lists of numbers are cut short.
 
     static/js/json.js does the same in the browser.
     """

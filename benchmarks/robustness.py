@@ -1,180 +1,429 @@
-"""What faults do to the app: damaged pictures, slow clients, signals, full disks, time.
+"""What damaged pictures, attackers, signals and hours of both do to a running server.
 
-Runs each fault against the real app, in this process or under gunicorn as it is shipped, and
-writes a table of what happened:
+    python benchmarks/robustness.py [mutants attacks signals soak] [--checkout DIR] [--out FILE]
 
-    python benchmarks/robustness.py --out robustness.md [--only mutations,signals] [--soak 30]
-
-For Linux. Takes about an hour with --soak 30; the disks need root, schemathesis an environment
-(--environment DIR, made where there is none). Exits with 1 where a fault did harm.
+Serves the checkout by gunicorn as it is shipped (Linux only) and prints a Markdown table. While a
+fault lasts an honest client asks for a digit twenty times a second; the table has its times and
+the most memory that all processes held. Exits with 1 where an answer was a 5xx or none, an honest
+request failed or a worker was lost.
 """
 
 from __future__ import annotations
 
 import argparse
-import platform
+import asyncio
+import base64
+import io
+import json
+import os
+import random
 import signal
+import struct
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Callable, Iterable
-from importlib.metadata import version
+import zlib
+from collections import Counter
+from collections.abc import Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from types import FrameType
+from typing import Any
+
+from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from benchmarks import robustness_clients as clients
-from benchmarks import robustness_mutations as mutations
-from benchmarks import robustness_processes as processes
-from benchmarks.robustness_server import FAILED, TOP, Bench, Outcome
+from benchmarks.server import NO_ANSWER, PNG, TOP, Server, ask, free_ports, gunicorn, percentile
 
-PACKAGES = ("gunicorn", "flask", "werkzeug", "pillow", "torch")
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "ICO", "PPM")  # some of them are refused
+MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16")
+EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
+BLOCKS = (1, 2, 4, 16, 64, 256, 1024)
+JSON = {"Content-Type": "application/json"}
+DIGIT = (TOP / "docs" / "seven.png").read_bytes()
+PHOTO = TOP / "tests" / "photos" / "family.jpg"
 
-Arguments = argparse.Namespace
-Section = Callable[[Arguments, Bench], Iterable[Outcome]]
+
+@dataclass(frozen=True)
+class Row:
+    """A row of the report: what was done, what happened, and whether that will do."""
+
+    fault: str
+    happened: str
+    is_good: bool
 
 
-def run_mutations(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    return mutations.run(
-        count=arguments.mutants,
-        processes=arguments.processes,
-        seed=arguments.seed,
-        most_seconds=arguments.most_seconds,
-        keep=arguments.keep,
+@contextmanager
+def serving(options: argparse.Namespace) -> Iterator[Server]:
+    """A new server of the checkout, all its workers up."""
+    (port,) = free_ports(1)
+    checkout = options.checkout.resolve()
+    with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
+        log = Path(folder) / "log"
+        with Server(gunicorn(checkout, port), port, log, folder=checkout) as server:
+            time.sleep(2)  # gunicorn starts its workers one after the other
+            yield server
+
+
+# --- mutants ----------------------------------------------------------------------------------
+
+
+def encoded(picture: Image.Image, kind: str, **options: Any) -> bytes:
+    buffer = io.BytesIO()
+    picture.save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def sources() -> list[bytes]:
+    """A digit and a photo in every format and mode that Pillow writes, and requests in JSON."""
+    digit = Image.open(io.BytesIO(DIGIT)).convert("RGB").resize((96, 96))
+    photo = Image.open(PHOTO).convert("RGB").reduce(3)
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    frames = {"save_all": True, "append_images": [digit.rotate(90)]}
+    found = [encoded(photo, "JPEG"), encoded(photo, "JPEG", progressive=True, exif=turned)]
+    for kind in FORMATS:
+        for mode in MODES:
+            with suppress(OSError, ValueError, KeyError):  # the format has no such mode
+                found.append(encoded(digit.convert("L").convert(mode), kind))
+    found += [encoded(digit, kind, **frames) for kind in ("PNG", "WEBP", "GIF", "TIFF")]
+    for body in ({"image": ""}, {"images": ["", ""], "model": "digits"}):
+        text = json.dumps(body).replace('""', json.dumps(base64.b64encode(DIGIT).decode()))
+        found.append(text.encode())
+    return found
+
+
+def damaged(content: bytes, other: bytes, chance: random.Random) -> bytes:
+    """The file with one fault, mostly in its head: bytes changed, lost, repeated or another's."""
+    start = chance.randrange(min(len(content), 100) if chance.random() < 0.5 else len(content))
+    end = start + chance.choice(BLOCKS)
+    form = chance.choice(("<H", ">H", "<I", ">I"))
+    size = chance.choice(EDGES) % 2 ** (8 * struct.calcsize(form))
+    choices = (
+        content[:start] + bytes([chance.randrange(256)]) + content[start + 1 :],
+        content[:start] + struct.pack(form, size) + content[start + struct.calcsize(form) :],
+        content[:start],
+        content[:start] + content[end:],
+        content[:end] + content[start:end] * chance.choice((1, 10, 200)) + content[end:],
+        content[:start] + other[chance.randrange(len(other)) :],
+        other[:end] + content[end:],
     )
+    return chance.choice(choices) or b"\0"
 
 
-def run_schemathesis(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    with bench.server() as server:
-        return clients.schemathesis(
-            server,
-            bench.picture,
-            environment=arguments.environment or bench.folder / "environment",
-            seed=arguments.seed,
-            examples=arguments.examples,
-            folder=arguments.keep or bench.folder,
+def with_checksums(content: bytes) -> bytes:
+    """A PNG whose checksums are right again, so that its faults are looked at."""
+    new, at = bytearray(content), 8
+    while new[:4] == b"\x89PNG" and at + 12 <= len(new):
+        end = at + 8 + struct.unpack_from(">I", new, at)[0]
+        if end + 4 <= len(new):
+            struct.pack_into(">I", new, end, zlib.crc32(new[at + 4 : end]))
+        at = end + 4
+    return bytes(new)
+
+
+def mutant(seed: int, index: int, pictures: list[bytes]) -> tuple[str, bytes, dict[str, str]]:
+    """Path, body and headers of the `index`-th request, always the same one."""
+    chance = random.Random(f"{seed} {index}")
+    body = source = chance.choice(pictures)
+    for _ in range(chance.choice((1, 1, 1, 2, 3))):
+        body = damaged(body, chance.choice(pictures), chance)
+    if chance.random() < 0.8:
+        body = with_checksums(body)
+    query = chance.choice(("", "", "?model=emotions", "?model=emotions&faces=whole", "?explain=1"))
+    return "/api/predict" + query, body, JSON if source[:1] == b"{" else PNG
+
+
+def wrong(status: int, body: bytes) -> str:
+    """What is wrong with an answer; empty where nothing is."""
+    try:
+        answer = json.loads(body)
+        if status == 200:
+            for result in answer["results"]:
+                for one in result.get("faces", result.get("subjects", [])):
+                    total = sum(each["score"] for each in one["predictions"])
+                    if abs(total - 1) > 1e-3:
+                        return f"scores whose sum is {total}"
+        elif not 400 <= status < 500 or answer["status"] != status or not answer["detail"]:
+            return f"status {status}: {body[:200]!r}"
+    except (ValueError, KeyError, TypeError) as error:
+        return f"status {status}, {type(error).__name__} {error}: {body[:200]!r}"
+    return ""
+
+
+def mutants(options: argparse.Namespace) -> Iterator[Row]:
+    """Damaged files, four at a time."""
+    pictures = sources()
+
+    def send(port: int, index: int) -> tuple[int, str, float]:
+        path, body, headers = mutant(options.seed, index, pictures)
+        began = time.monotonic()
+        try:
+            status, answer = ask(port, path, body, headers)
+        except NO_ANSWER as error:
+            return 0, f"{type(error).__name__}: {error}", time.monotonic() - began
+        return status, wrong(status, answer), time.monotonic() - began
+
+    with serving(options) as server:
+        with Watch(server) as watch, ThreadPoolExecutor(4) as pool:
+            found = list(pool.map(partial(send, server.port), range(options.mutants)))
+        faults = [f"{index}: {fault}" for index, (_, fault, _) in enumerate(found) if fault]
+        slowest = max(seconds for _, _, seconds in found)
+        said = f"{in_words(Counter(status for status, _, _ in found))}; slowest {slowest:.1f} s; "
+        shown = "".join(f"; mutant {each}" for each in faults[:5])
+        yield watch.row(
+            f"{options.mutants} mutated files, seed {options.seed}", said, shown, not faults
         )
 
 
-def run_clients(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    with bench.server() as server:
-        yield from clients.slow_clients(
-            server, bench.picture, seconds=arguments.seconds, most_delay=arguments.most_delay
-        )
+# --- attacks ----------------------------------------------------------------------------------
 
 
-def run_signals(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    yield processes.killed_worker(bench)
-    yield from processes.terminated(bench)
-    yield processes.reloaded(bench)
-    yield processes.recycled(bench)
-    yield processes.fresh_workers(bench, arguments.rounds)
+class Watch:
+    """An honest client and the memory of the server, as long as the context lasts."""
+
+    def __init__(self, server: Server) -> None:
+        self.server, self.workers = server, server.workers
+        self.times: list[float] = []
+        self.failed: Counter[str] = Counter()
+        self.peak_mb = 0.0
+        self._end = threading.Event()
+        self._threads = [threading.Thread(target=each) for each in (self._ask, self._weigh)]
+
+    def __enter__(self) -> Watch:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _ask(self) -> None:
+        while not self._end.wait(0.05):
+            began = time.monotonic()
+            try:
+                status, _ = ask(self.server.port, "/api/predict", DIGIT)
+            except NO_ANSWER as error:
+                self.failed[type(error).__name__] += 1
+                continue
+            if status == 200:
+                self.times.append(time.monotonic() - began)
+            else:
+                self.failed[f"status {status}"] += 1
+
+    def _weigh(self) -> None:
+        while not self._end.wait(0.5):
+            self.peak_mb = max(self.peak_mb, self.server.memory_mb)
+
+    def row(self, fault: str, said: str, more: str = "", is_good: bool = True) -> Row:
+        """The report's row, which is good where also no honest request failed and no worker."""
+        same = self.server.workers == self.workers
+        middle, worst = (1000 * percentile(self.times, part) for part in (0.5, 0.99))
+        honest = f"honest p50 {middle:,.0f}, p99 {worst:,.0f} ms of {len(self.times)}"
+        failed = f", failed: {in_words(self.failed)}" if self.failed else ""
+        told = f"{said}{honest}{failed}; at most {self.peak_mb:,.0f} MB"
+        good = is_good and same and not self.failed and bool(self.times)
+        return Row(fault, told + ("" if same else "; WORKERS LOST") + more, good)
 
 
-def run_checkpoints(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    return processes.checkpoints(bench)
+Client = Callable[[int, "Counter[str]"], Awaitable[None]]
 
 
-def run_disks(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    return processes.disks(bench)
+def request(path: str, body: bytes, headers: dict[str, str] = PNG) -> bytes:
+    """A whole request as it goes over the wire."""
+    kind = headers["Content-Type"]
+    head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nContent-Type: {kind}"
+    return f"{head}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
 
 
-def run_soak(arguments: Arguments, bench: Bench) -> Iterable[Outcome]:
-    yield processes.soak(bench, minutes=arguments.soak, seed=arguments.seed)
+async def send(message: bytes, drip: bytes, share: float, port: int, said: Counter[str]) -> None:
+    """Sends a share of a message, then `drip` a byte a second, and notes the answer's status."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(message[: int(len(message) * share)])  # it goes out while the answer is read
+        while drip and not reader.at_eof():
+            writer.write(drip[:1])
+            drip = drip[1:] + drip[:1]
+            await writer.drain()
+            with suppress(asyncio.TimeoutError):
+                await asyncio.wait_for(reader.read(4096), 1)
+        if share == 1:
+            said[(await reader.read())[9:12].decode() or "closed"] += 1
+        elif not message:
+            await reader.read()
+    finally:
+        writer.close()
 
 
-SECTIONS: dict[str, Section] = {
-    "mutations": run_mutations,
-    "schemathesis": run_schemathesis,
-    "clients": run_clients,
-    "signals": run_signals,
-    "checkpoints": run_checkpoints,
-    "disks": run_disks,
-    "soak": run_soak,
-}
+async def crowd(count: int, client: Client, port: int, seconds: float) -> Counter[str]:
+    """So many clients, each again and again; how their requests ended."""
+    said: Counter[str] = Counter()
+
+    async def again() -> None:
+        while True:
+            try:
+                await client(port, said)
+            except OSError as error:
+                said[type(error).__name__] += 1
+            await asyncio.sleep(0.05)
+
+    tasks = [asyncio.create_task(again()) for _ in range(count)]
+    await asyncio.sleep(seconds)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    return said
 
 
-def table(rows: Iterable[Outcome], minutes: float) -> str:
-    """The report in Markdown."""
-    versions = ", ".join(f"{package} {version(package)}" for package in PACKAGES)
-    lines = ["| section | fault | what happened | |", "| --- | --- | --- | --- |"]
-    for row in rows:
-        cells = (row.section, row.fault, row.happened, row.state)
-        plain = (" ".join(cell.replace("|", "/").split()) for cell in cells)
-        lines.append(f"| {' | '.join(plain)} |")
-    made = f"`benchmarks/robustness.py`, {time.strftime('%Y-%m-%d')}, {minutes:.0f} minutes, "
-    return "\n".join([*lines, "", made + f"Python {platform.python_version()}, {versions}.", ""])
+def infer(count: int) -> bytes:
+    """A request of the Open Inference Protocol for `count` faces."""
+    shape = [count, 1, 48, 48]
+    values = [128] * (count * 48 * 48)
+    tensor = {"name": "pictures", "shape": shape, "datatype": "UINT8", "data": values}
+    return request("/v2/models/emotions/infer", json.dumps({"inputs": [tensor]}).encode(), JSON)
 
 
-def names(text: str) -> list[str]:
-    """Sections by their names, with commas between."""
-    chosen = text.split(",")
-    for name in chosen:
-        if name not in SECTIONS:
-            known = ", ".join(SECTIONS)
-            raise argparse.ArgumentTypeError(f"there is no section {name}; known are {known}")
-    return chosen
+def attacks(options: argparse.Namespace) -> Iterator[Row]:
+    """Crowds of bad clients, each kind against a new server."""
+    large = Image.open(io.BytesIO(DIGIT)).convert("L").resize((4400, 4400))
+    bomb = encoded(Image.new("1", (20000, 20000)), "PNG")
+    digit, images = request("/api/predict", DIGIT), [base64.b64encode(DIGIT).decode()] * 100
+    many = request("/api/predict", json.dumps({"images": images}).encode(), JSON)
+    slow_head = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
+    slow_body = slow_head + b"Content-Type: image/png\r\nContent-Length: 100000\r\n\r\n"
+    kinds: dict[str, tuple[int, bytes, bytes, float]] = {
+        "nobody else": (0, b"", b"", 1),
+        "100 that send a head at a byte a second": (100, slow_head, b"X-Slow: 1\r\n", 1),
+        "100 that send a body at a byte a second": (100, slow_body, b"\0", 1),
+        "1,000 silent": (1000, b"", b"", 0),
+        "100 that leave midway": (100, digit, b"", 0.5),
+        "64 that send digits": (64, digit, b"", 1),
+        "8 that send 100 digits in a request": (8, many, b"", 1),
+        "8 that send 19 megapixels": (8, request("/api/predict", encoded(large, "PNG")), b"", 1),
+        "8 that send 400 megapixels in 50 kB": (8, request("/api/predict", bomb), b"", 1),
+        "8 that send 17 MB": (8, request("/api/predict", bytes(17_000_000)), b"", 1),
+        "8 that send a photo with explain": (
+            8,
+            request("/api/predict?model=emotions&explain=1", PHOTO.read_bytes()),
+            b"",
+            1,
+        ),
+        "8 that send 1,024 faces to /v2": (8, infer(1024), b"", 1),
+    }
+    for name, (count, message, drip, share) in kinds.items():
+        client = partial(send, message, drip, share)
+        with serving(options) as server:
+            with Watch(server) as watch:
+                said = asyncio.run(crowd(count, client, server.port, options.seconds))
+            good = not any(end.startswith("5") for end in said)
+            yield watch.row(name, f"{in_words(said)}; " if said else "", "", good)
 
 
-def parsed() -> Arguments:
-    """What the command line says."""
-    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
-    add = parser.add_argument
-    add("--only", type=names, default=list(SECTIONS), help=f"some of {', '.join(SECTIONS)}")
-    add("--out", type=Path, help="a Markdown file for the table")
-    add("--keep", type=Path, help="a folder for mutants that fail or are slow, and for logs")
-    add("--seed", type=int, default=1, help="of all that is drawn by chance")
-    add("--config", type=Path, default=TOP / "gunicorn.conf.py", help="gunicorn's configuration")
-    add("--mutants", type=int, default=20_000, help="mutated pictures")
-    add("--processes", type=int, default=2, help="processes that try them")
-    add("--most-seconds", type=float, default=3.0, help="processor seconds a mutant may take")
-    add("--environment", type=Path, help="an environment of schemathesis, made where missing")
-    add("--examples", type=int, default=200, help="schemathesis' test cases an operation")
-    add("--seconds", type=float, default=20.0, help="of a normal client beside slow ones")
-    add("--most-delay", type=float, default=2.0, help="seconds, its p99 beside them")
-    add("--rounds", type=int, default=40, help="times that all workers are killed")
-    add("--soak", type=float, default=30.0, metavar="MINUTES", help="of good and bad requests")
-    return parser.parse_args()
+# --- signals ----------------------------------------------------------------------------------
 
 
-def stop(number: int, frame: FrameType | None) -> None:
-    """SIGTERM ends this program as Ctrl-C does: what it has started ends with it."""
-    raise KeyboardInterrupt
+def signals(options: argparse.Namespace) -> Iterator[Row]:
+    """What is lost where a worker is killed and where gunicorn is told to reload or to end."""
+    for number in (signal.SIGKILL, signal.SIGHUP, signal.SIGTERM):
+        ends: Counter[str] = Counter()
+        stop = threading.Event()
+
+        def load(port: int, ends: Counter[str] = ends, stop: threading.Event = stop) -> None:
+            while not stop.is_set():
+                try:
+                    ends[str(ask(port, "/api/predict", DIGIT)[0])] += 1
+                except ConnectionRefusedError:
+                    ends["refused"] += 1
+                    time.sleep(0.1)
+                except NO_ANSWER as error:
+                    ends[f"lost ({type(error).__name__})"] += 1
+
+        with serving(options) as server, ThreadPoolExecutor(12) as pool:
+            for _ in range(12):
+                pool.submit(load, server.port)
+            time.sleep(options.seconds / 2)
+            killed = number == signal.SIGKILL
+            os.kill(server.workers[0] if killed else server.process.pid, number)
+            if number == signal.SIGTERM:
+                server.process.wait(60)
+            else:
+                time.sleep(options.seconds)
+            stop.set()
+        lost = sum(count for end, count in ends.items() if end not in ("200", "refused"))
+        # A killed worker takes with it what it held.
+        yield Row(f"{number.name}, 12 clients", in_words(ends), lost <= (12 if killed else 0))
+
+
+# --- soak -------------------------------------------------------------------------------------
+
+
+def soak(options: argparse.Namespace) -> Iterator[Row]:
+    """Good and bad requests of four clients for minutes; memory is to stay."""
+    pictures, end = sources(), time.monotonic() + 60 * options.minutes
+    statuses: Counter[int] = Counter()
+
+    def client(port: int, index: int) -> None:
+        while time.monotonic() < end:
+            index += 1
+            with suppress(*NO_ANSWER):
+                statuses[ask(port, *mutant(options.seed, index, pictures))[0]] += 1
+                continue
+            statuses[0] += 1
+
+    weights: list[float] = []
+    with serving(options) as server:
+        with Watch(server) as watch, ThreadPoolExecutor(4) as pool:
+            for number in range(4):
+                pool.submit(client, server.port, 10**6 * (number + 1))
+            while time.monotonic() < end:
+                time.sleep(2 * options.minutes)
+                weights.append(server.memory_mb)
+        third = max(1, len(weights) // 3)
+        parts = (weights[-2 * third : -third], weights[-third:])
+        before, after = (sum(part) / third for part in parts)
+        said = f"{in_words(statuses)}; middle third {before:.0f} MB, last third {after:.0f} MB; "
+        good = after <= before * 1.05 + 10 and all(0 < status < 500 for status in statuses)
+        yield watch.row(f"{options.minutes:g} minutes of mutated files", said, "", good)
+
+
+def in_words(ends: Counter[Any]) -> str:
+    return ", ".join(f"{end}: {count:,}" for end, count in ends.most_common())
+
+
+SECTIONS = {"mutants": mutants, "attacks": attacks, "signals": signals, "soak": soak}
 
 
 def main() -> int:
-    arguments = parsed()
-    signal.signal(signal.SIGTERM, stop)
-    started = time.monotonic()
-    if arguments.keep is not None:
-        arguments.keep.mkdir(parents=True, exist_ok=True)
-    rows: list[Outcome] = []
-    with tempfile.TemporaryDirectory(prefix="glimpse-robustness-") as folder:
-        Path(folder).chmod(0o755)  # a user without rights looks for its TMPDIR in it
-        picture = mutations.encoded(mutations.drawn(), "PNG")
-        bench = Bench(Path(folder), arguments.config.resolve(), picture)
-        for name in arguments.only:
-            begun = time.monotonic()
-            try:
-                for row in SECTIONS[name](arguments, bench):
-                    rows.append(row)
-                    print(f"{row.state:8} {row.fault}: {row.happened}", flush=True)
-            except Exception as error:  # the other sections are worth their figures
-                rows.append(
-                    Outcome(name, "the section", f"{type(error).__name__}: {error}", FAILED)
-                )
-                print(f"{FAILED:8} {name}: {type(error).__name__}: {error}", flush=True)
-            print(f"{name} took {time.monotonic() - begun:.0f} s", file=sys.stderr, flush=True)
-            if arguments.out is not None:
-                arguments.out.write_text(table(rows, (time.monotonic() - started) / 60))
-        if arguments.keep is not None and (Path(folder) / "server.log").is_file():
-            (arguments.keep / "server.log").write_bytes((Path(folder) / "server.log").read_bytes())
-    return 1 if any(row.state == FAILED for row in rows) else 0
+    parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
+    add = parser.add_argument
+    add("sections", nargs="*", help=f"of {', '.join(SECTIONS)}; default: all")
+    add("--checkout", type=Path, default=TOP, metavar="DIR", help="what is served")
+    add("--out", type=Path, metavar="FILE", help="for the table")
+    add("--seed", type=int, default=1)
+    add("--mutants", type=int, default=5000)
+    add("--seconds", type=float, default=20, help="that an attack lasts")
+    add("--minutes", type=float, default=10, help="that the soak lasts")
+    options = parser.parse_args()
+    if unknown := set(options.sections) - set(SECTIONS):
+        parser.error(f"there is no section {unknown.pop()}; known are {', '.join(SECTIONS)}")
+    lines, is_good = ["| fault | what happened | |", "| --- | --- | --- |"], True
+    print("\n".join(lines))
+    for name in options.sections or SECTIONS:
+        for row in SECTIONS[name](options):
+            is_good &= row.is_good
+            cells = row.fault, row.happened, "pass" if row.is_good else "**FAIL**"
+            lines.append(f"| {' | '.join(each.replace('|', '/') for each in cells)} |")
+            print(lines[-1], flush=True)
+    if options.out:
+        options.out.write_text("\n".join(lines) + "\n")
+    return 0 if is_good else 1
 
 
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        sys.exit(130)
+    sys.exit(main())

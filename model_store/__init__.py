@@ -1,22 +1,47 @@
-"""The contract between training and serving: checkpoints, their cards, and preprocessing."""
+"""The contract between training and serving: checkpoints and their cards."""
 
-from model_store.card import Card, CardError
-from model_store.store import ROOT, StoreError, folders, load, read_card, save, unsaid_deprecation
-from model_store.twin import INPUT as TWIN_INPUT
-from model_store.twin import TWIN, load_twin, save_twin
+from model_store.card import Card, CardError, Input
+from model_store.onnx_file import (
+    HEAT,
+    LABELS,
+    ONNX_FILE,
+    PICTURES,
+    PROBABILITIES,
+    load_onnx,
+    load_onnx_heat,
+)
+from model_store.store import (
+    CARD,
+    CHECKPOINT,
+    ROOT,
+    StoreError,
+    folders,
+    load,
+    read_card,
+    replace_file,
+    save,
+    unsaid_deprecation,
+)
 
 __all__ = [
+    "CARD",
+    "CHECKPOINT",
+    "HEAT",
+    "LABELS",
+    "ONNX_FILE",
+    "PICTURES",
+    "PROBABILITIES",
     "ROOT",
-    "TWIN",
-    "TWIN_INPUT",
     "Card",
     "CardError",
+    "Input",
     "StoreError",
     "folders",
     "load",
-    "load_twin",
+    "load_onnx",
+    "load_onnx_heat",
     "read_card",
+    "replace_file",
     "save",
-    "save_twin",
     "unsaid_deprecation",
 ]

@@ -1,34 +1,51 @@
-"""The card of a checkpoint: what it is, what it was made from and how well it does."""
+"""The card of a checkpoint: what it is, how it was trained and how accurate it is."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field, fields, replace
-from typing import Any
+import re
+from typing import Annotated, Any, Literal
 
-TASKS = ("digit", "face")
+import msgspec
+from msgspec import Meta
+
+from model_store.validation import PlainName, complaint
+
+# Keys in older cards, and their present names.
+RENAMED_IN_RECIPES = {"finish": "fine_tune", "standardise": "normalise"}
+RENAMED_IN_DATA = {"twins_left_out": "duplicates_left_out"}
+
+Size = Annotated[int, Meta(ge=1)]
 
 
 class CardError(ValueError):
-    """A card that lacks a field or holds one of the wrong kind; the message names it."""
+    """A card with a missing or invalid field; the message names it."""
 
 
-@dataclass(frozen=True)
-class Card:
-    """What a checkpoint says of itself.
+class Input(msgspec.Struct, frozen=True):
+    """The pictures that a module takes: `shape` is (channels, height, width), without the batch."""
 
-    `input` holds ``shape`` ([channels, height, width]), ``dtype`` ("uint8") and ``range``
-    ([0, 255]); the module takes a batch of such pictures and gives probabilities of shape
-    (N, len(labels)). `metrics` are fractions in 0..1 unless their name says otherwise.
-    `sha256` and `size` (in bytes) describe the checkpoint file, `onnx_sha256` and `onnx_size` its
-    ONNX twin; they stand only in the card beside them, since a file cannot hold its own hash.
+    shape: tuple[Size, Size, Size]
+    dtype: Literal["uint8"] = "uint8"
+    range: tuple[int, int] = (0, 255)
+
+
+class Card(msgspec.Struct, frozen=True, kw_only=True):
+    """The description of a checkpoint.
+
+    The module takes a batch of pictures as `input` says and gives probabilities of shape
+    (N, len(labels)). `task` names one of `tasks`. `metrics` are fractions in 0..1 unless their
+    name says otherwise. `thresholds` are scores in 0..1: below ``unsure`` the best prediction is
+    reported as unsure. `sha256` and `size` (in bytes) describe the checkpoint file, `onnx_sha256`
+    and `onnx_size` its ONNX form; they are only in the card beside them, since a file cannot
+    contain its own hash.
     """
 
     name: str
     version: str
-    task: str
-    labels: list[str]
-    input: dict[str, Any]
+    task: PlainName
+    labels: Annotated[list[str], Meta(min_length=1)]
+    input: Input
     preprocessing: dict[str, Any]
     metrics: dict[str, Any]
     recipe: dict[str, Any]
@@ -36,46 +53,50 @@ class Card:
     date: str
     libraries: dict[str, str]
     description: str = ""
-    limits: list[str] = field(default_factory=list)
+    limits: list[str] = []
+    thresholds: dict[str, Annotated[float, Meta(ge=0, le=1)]] = {}
     parameters: int = 0
     sha256: str = ""
     size: int = 0
     onnx_sha256: str = ""
     onnx_size: int = 0
 
-    def __post_init__(self) -> None:
-        kinds = {"str": str, "int": int}
-        for item in fields(self):
-            kind = kinds.get(str(item.type), list if str(item.type).startswith("list") else dict)
-            if not isinstance(getattr(self, item.name), kind):
-                raise CardError(f"the card's “{item.name}” must be a {kind.__name__}")
-        if self.task not in TASKS:
-            raise CardError(f"the card's “task” is {self.task!r}; it must be one of {TASKS}")
-        if not self.labels or not all(isinstance(label, str) for label in self.labels):
-            raise CardError("the card's “labels” must be a list of one or more names")
-        shape = self.input.get("shape")
-        if not (isinstance(shape, list) and len(shape) == 3 and all(type(n) is int for n in shape)):
-            raise CardError("the card's “input” must have a “shape” of [channels, height, width]")
-
     def bare(self) -> Card:
         """The card as a file can hold it: without hashes and sizes."""
-        return replace(self, sha256="", size=0, onnx_sha256="", onnx_size=0)
+        return msgspec.structs.replace(self, sha256="", size=0, onnx_sha256="", onnx_size=0)
 
     def to_json(self) -> str:
-        """The card as indented JSON, ending in a newline."""
-        return json.dumps(asdict(self), indent=2, ensure_ascii=False) + "\n"
+        """The card as indented JSON, ending in a newline; raises `CardError` for a number that is
+        not finite.
+        """
+        values = msgspec.to_builtins(self)
+        if not self.thresholds:
+            del values["thresholds"]
+        try:
+            text = json.dumps(values, indent=2, ensure_ascii=False, allow_nan=False)
+        except ValueError as error:
+            raise CardError(
+                f"the card of {self.name} holds a number that is not finite: {error}"
+            ) from error
+        return text + "\n"
 
     @classmethod
     def from_json(cls, text: str | bytes) -> Card:
-        """Reads a card, passing over unknown fields; raises `CardError` where the text is none."""
+        """Reads a card; raises `CardError` if the text is not a card.
+
+        Unknown fields are ignored; keys of older cards get their present names.
+        """
         try:
-            values = json.loads(text)
-        except ValueError as error:
+            card = msgspec.json.decode(text, type=cls)
+        except msgspec.ValidationError as error:
+            raise CardError(f"the card is not valid: {complaint(error, cls)}") from error
+        except msgspec.DecodeError as error:
+            content = text if isinstance(text, str) else text.decode(errors="replace")
+            if re.search(r"[:,\[]\s*-?(NaN|Infinity)\b", content):
+                raise CardError("the card holds NaN or Infinity, which are not numbers") from error
             raise CardError(f"the card is not JSON: {error}") from error
-        if not isinstance(values, dict):
-            raise CardError("the card must be a JSON object")
-        names = {item.name for item in fields(cls)}
-        try:
-            return cls(**{name: value for name, value in values.items() if name in names})
-        except TypeError as error:
-            raise CardError(f"the card lacks a field: {error}") from error
+        return msgspec.structs.replace(
+            card,
+            recipe={RENAMED_IN_RECIPES.get(key, key): each for key, each in card.recipe.items()},
+            data={RENAMED_IN_DATA.get(key, key): each for key, each in card.data.items()},
+        )

@@ -1,4 +1,4 @@
-"""Saving and loading of checkpoints: the one place that knows TorchScript's file format."""
+"""Saving and loading checkpoints: the only module that knows TorchScript's file format."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
 
 from model_store.card import Card, CardError
 
@@ -51,7 +52,7 @@ def save(module: torch.jit.ScriptModule, card: Card, folder: Path) -> Card:
     """Writes `module` with its card embedded, and the card beside it, into `folder`.
 
     Each file is replaced in one step, the checkpoint first, so that an interrupted save is
-    found by its SHA-256 and never half loaded. Returns the card with `sha256` and `size`.
+    detected by its SHA-256 and never half loaded. Returns the card with `sha256` and `size`.
     """
     import torch  # noqa: PLC0415
 
@@ -85,7 +86,8 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
         embedded = Card.from_json(extra[CARD])
     except (RuntimeError, ValueError) as error:
         raise StoreError(
-            f"{folder.name}: {CHECKPOINT} is no checkpoint of ours: {error}"
+            f"{folder.name}: {CHECKPOINT} is not a valid checkpoint ({error}); "
+            "train the model again"
         ) from error
     if embedded != card.bare():
         raise StoreError(
@@ -100,7 +102,7 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
 
 @contextmanager
 def unsaid_deprecation() -> Iterator[None]:
-    """TorchScript works in every release we admit; its users need not hear of its age each time."""
+    """Silences TorchScript's deprecation warnings; it works in every torch release we allow."""
     with warnings.catch_warnings():
         for category in (FutureWarning, DeprecationWarning):
             warnings.filterwarnings("ignore", r"`torch\.jit\.", category)

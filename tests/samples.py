@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 
 import jsonschema
 import torch
@@ -41,7 +42,7 @@ def card(name="digits", **changes):
         "date": "2026-01-01",
         "libraries": {},
     }
-    return Card(**{**values, **changes})
+    return Card.from_json(json.dumps({**values, **changes}))
 
 
 def face_card(**changes):

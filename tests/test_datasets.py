@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from PIL import Image
+from samples import seven
 
 import model_store
+from tasks.normaliser import normalise
 from training import datasets, loop, recipe
 from training.augmentation import Augmentation
 from training.cli import main
 from training.datasets import Part, fer2013
 from training.errors import TrainingError
 from training.recipe import DataRecipe
-from training.sampling import drawn, topped_up
+from training.sampling import sample_indices, topped_up
 
 CLASSES = ["calm", "joy"]
+
+
+def load(data, place):
+    return datasets.load(data, place, "face")
+
+
 FOLDERS = DataRecipe(name="folders", validation=0.2, test=0.2, size=48)
 
 
@@ -45,7 +55,7 @@ def tree(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def table():
-    """A FER2013 of 140 pictures, ten of each class and usage, with a twin of a test picture."""
+    """A FER2013 of 140 pictures, with a duplicate of a test picture."""
     usage = np.repeat([0, 0, 1, 2], 35)
     labels = np.tile(np.arange(7), 20)
     pictures = np.stack([face(label % 2, index) for index, label in enumerate(labels)])
@@ -84,13 +94,13 @@ def parts(data):
 
 
 def test_folders_are_split_by_share_and_class(tree):
-    data = datasets.load(FOLDERS, tree)
+    data = load(FOLDERS, tree)
     assert data.labels == CLASSES
     assert [len(part) for part in parts(data)] == [46, 12, 14]
     for part in parts(data):
         assert part.pictures.shape[1:] == (1, 48, 48)
         assert part.labels.bincount().float().std() < 1
-    again = datasets.load(FOLDERS, tree)
+    again = load(FOLDERS, tree)
     assert torch.equal(again.test.pictures, data.test.pictures)
 
 
@@ -98,7 +108,7 @@ def test_nobody_is_in_two_parts_of_a_split_by_subject(tree):
     seen = []
     for fold in range(4):
         recipe_ = DataRecipe(name="folders", split="subject", folds=4, fold=fold)
-        data = datasets.load(recipe_, tree)
+        data = load(recipe_, tree)
         bytes_of = [{p.numpy().tobytes() for p in part.pictures} for part in parts(data)]
         assert sum(map(len, bytes_of)) == 72
         assert len(data.test) % 3 == 0 and len(data.test) > 0
@@ -109,11 +119,11 @@ def test_nobody_is_in_two_parts_of_a_split_by_subject(tree):
 def test_folders_of_training_and_test_are_taken_as_given(tree, tmp_path):
     for part in ("train", "test"):
         (tmp_path / part).symlink_to(tree)
-    data = datasets.load(FOLDERS, tmp_path)
+    data = load(FOLDERS, tmp_path)
     assert len(data.test) == 72
     # All of training's pictures are the test's too, and left out.
     assert len(data.training) == 0
-    assert data.description["twins_left_out"] == 58
+    assert data.description["duplicates_left_out"] == 58
 
 
 def test_pictures_of_any_kind_become_the_recipes(tree, tmp_path):
@@ -123,7 +133,7 @@ def test_pictures_of_any_kind_become_the_recipes(tree, tmp_path):
             picture = Image.effect_noise((90 + index, 60), 80).convert("RGB")
             picture.save(tmp_path / name / f"{index}.jpg")
     colour = DataRecipe(name="folders", validation=4, test=4, size=32, channels=3)
-    data = datasets.load(colour, tmp_path)
+    data = load(colour, tmp_path)
     assert data.training.pictures.shape == (12, 3, 32, 32)
 
 
@@ -157,21 +167,25 @@ def test_what_is_wrong_with_folders_is_told(tmp_path, tree, how, changes, told):
     root = break_folders(tmp_path, tree, how)
     asked = DataRecipe(**{"name": "folders", "validation": 0.2, "test": 0.2, **changes})
     with pytest.raises(TrainingError, match=told):
-        datasets.load(asked, root)
+        load(asked, root)
 
 
 @pytest.mark.parametrize("place", [None, "nowhere"])
 @pytest.mark.parametrize("name", ["folders", "arrays", "fer2013"])
 def test_a_place_that_is_not_there_is_told(tmp_path, name, place):
     with pytest.raises(TrainingError, match="--data"):
-        datasets.load(DataRecipe(name=name), place and tmp_path / place)
+        load(DataRecipe(name=name), place and tmp_path / place)
 
 
 def test_fer2013_keeps_its_official_split(npz, table):
-    data = datasets.load(DataRecipe(name="fer2013"), npz)
+    data = load(DataRecipe(name="fer2013"), npz)
     assert data.labels == fer2013.LABELS
-    assert [len(part) for part in parts(data)] == [69, 35, 35]  # a twin of a test picture is out
-    assert data.description["twins_left_out"] == 1
+    assert [len(part) for part in parts(data)] == [
+        69,
+        35,
+        35,
+    ]  # a duplicate of a test picture is left out
+    assert data.description["duplicates_left_out"] == 1
     assert torch.equal(data.test.labels, torch.from_numpy(table["label"][-35:]))
     assert data.training.shares is None
 
@@ -179,7 +193,7 @@ def test_fer2013_keeps_its_official_split(npz, table):
 def test_the_csv_and_the_folder_give_what_the_npz_gives(npz, csv_folder, tmp_path):
     for labels in ("original", "mixed", "ferplus"):
         asked = DataRecipe(name="fer2013", labels=labels)
-        from_npz, from_csv = datasets.load(asked, npz), datasets.load(asked, csv_folder)
+        from_npz, from_csv = load(asked, npz), load(asked, csv_folder)
         for one, other in zip(parts(from_npz), parts(from_csv), strict=True):
             assert torch.equal(one.pictures, other.pictures)
             assert torch.equal(one.labels, other.labels)
@@ -195,16 +209,16 @@ def test_kaggles_folders_are_read(tmp_path):
                 )
                 picture.save(tmp_path / part / name / f"{index}.png")
     asked = DataRecipe(name="fer2013", validation=14)
-    data = datasets.load(asked, tmp_path)
+    data = load(asked, tmp_path)
     assert data.labels == fer2013.LABELS
     assert [len(part) for part in parts(data)] == [42, 14, 56]
     with pytest.raises(TrainingError, match=r"no FER\+ votes"):
-        datasets.load(DataRecipe(name="fer2013", labels="ferplus"), tmp_path)
+        load(DataRecipe(name="fer2013", labels="ferplus"), tmp_path)
 
 
 def test_mixed_labels_are_half_the_votes(npz):
-    data = datasets.load(DataRecipe(name="fer2013", labels="mixed"), npz)
-    # Out: the twin of a test picture, and what people say is no face.
+    data = load(DataRecipe(name="fer2013", labels="mixed"), npz)
+    # Left out: the duplicate of a test picture, and what people say is no face.
     assert len(data.training) == 68
     assert data.training.shares is not None
     assert torch.allclose(data.training.shares.sum(1), torch.ones(68))
@@ -218,7 +232,7 @@ def test_mixed_labels_are_half_the_votes(npz):
 
 
 def test_ferplus_counts_where_people_agree(npz):
-    data = datasets.load(DataRecipe(name="fer2013", labels="ferplus"), npz)
+    data = load(DataRecipe(name="fer2013", labels="ferplus"), npz)
     assert data.labels == fer2013.FERPLUS_LABELS
     assert len(data.training) == 67  # nor the one on which most do not know
     assert data.test.labels.max() < 8
@@ -241,7 +255,7 @@ def test_a_wrong_npz_is_told(table, tmp_path, change, told):
     arrays = {name: value for name, value in {**table, **change}.items() if value is not None}
     np.savez(tmp_path / "fer2013.npz", **arrays)
     with pytest.raises(TrainingError, match=told):
-        datasets.load(DataRecipe(name="fer2013"), tmp_path)
+        load(DataRecipe(name="fer2013"), tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -258,13 +272,13 @@ def test_a_wrong_npz_is_told(table, tmp_path, change, told):
 def test_a_wrong_csv_is_told(tmp_path, text, told):
     (tmp_path / "fer2013.csv").write_text(text)
     with pytest.raises(TrainingError, match=told):
-        datasets.load(DataRecipe(name="fer2013"), tmp_path)
+        load(DataRecipe(name="fer2013"), tmp_path)
 
 
 def test_votes_of_another_file_are_told(csv_folder):
     (csv_folder / "fer2013new.csv").write_text("Usage,Image name\nx,y,1,2,3\n")
     with pytest.raises(TrainingError, match="votes of shape"):
-        datasets.load(DataRecipe(name="fer2013", labels="mixed"), csv_folder)
+        load(DataRecipe(name="fer2013", labels="mixed"), csv_folder)
 
 
 def arrays_of(tmp_path, **arrays):
@@ -288,8 +302,8 @@ def test_arrays_of_any_accepted_form(tmp_path, kind):
     }[kind]
     file = arrays_of(tmp_path, train_data=pictures, train_labels=TARGETS[:, None])
     for channels in (1, 3):
-        asked = DataRecipe(**{**vars(ARRAYS), "channels": channels})
-        data = datasets.load(asked, file)
+        asked = replace(ARRAYS, channels=channels)
+        data = load(asked, file)
         assert data.training.pictures.shape == (26, channels, 24, 24)
         assert data.training.pictures.dtype == torch.uint8
         top, bottom = data.training.pictures.float().mean(1).tensor_split(2, dim=1)
@@ -301,8 +315,8 @@ def test_arrays_in_files_of_their_own_with_their_own_test_part(tmp_path):
     for name, part in {"train": slice(0, 30), "test": slice(30, 40)}.items():
         np.save(tmp_path / f"{name}_data.npy", PICTURES[part])
         np.save(tmp_path / f"{name}_labels.npy", TARGETS[part])
-    asked = DataRecipe(**{**vars(ARRAYS), "classes": CLASSES})
-    data = datasets.load(asked, tmp_path)
+    asked = replace(ARRAYS, classes=CLASSES)
+    data = load(asked, tmp_path)
     assert data.labels == CLASSES
     assert [len(part) for part in parts(data)] == [24, 6, 10]
 
@@ -321,9 +335,9 @@ def test_arrays_in_files_of_their_own_with_their_own_test_part(tmp_path):
     ],
 )
 def test_wrong_arrays_are_told(tmp_path, arrays, told):
-    asked = DataRecipe(**{**vars(ARRAYS), "classes": CLASSES})
+    asked = replace(ARRAYS, classes=CLASSES)
     with pytest.raises(TrainingError, match=told):
-        datasets.load(asked, arrays_of(tmp_path, **arrays))
+        load(asked, arrays_of(tmp_path, **arrays))
 
 
 def test_a_damaged_npz_is_told(tmp_path):
@@ -331,15 +345,26 @@ def test_a_damaged_npz_is_told(tmp_path):
     file.write_bytes(b"PK\3\4 no more")
     for name in ("arrays", "fer2013"):
         with pytest.raises(TrainingError, match=r"data\.npz"):
-            datasets.load(DataRecipe(name=name), file)
+            load(DataRecipe(name=name), file)
 
 
-def test_the_balanced_sampler_draws_classes_alike():
+def test_pictures_that_are_all_the_same_are_told(tmp_path, tiny, capsys):
+    for name in ("dark", "light"):
+        (tmp_path / "data" / name).mkdir(parents=True)
+        for number in range(10):
+            picture = Image.new("L", (48, 48), 200 * (name == "light"))
+            picture.save(tmp_path / "data" / name / f"{number}.png")
+    command = ["train", str(tiny), "--data", str(tmp_path / "data"), "--out", str(tmp_path / "run")]
+    assert main(command) == 2
+    assert "no picture is left to train on" in capsys.readouterr().err
+
+
+def test_the_balanced_sampler_takes_each_class_as_often():
     labels = torch.tensor([0] * 900 + [1] * 100)
-    order = drawn(labels, "balanced", torch.Generator().manual_seed(1))
+    order = sample_indices(labels, "balanced", torch.Generator().manual_seed(1))
     assert len(order) == 1000
     assert 430 < int(labels[order].sum()) < 570
-    shuffled = drawn(labels, "shuffled", torch.Generator().manual_seed(1))
+    shuffled = sample_indices(labels, "shuffled", torch.Generator().manual_seed(1))
     assert shuffled.sort().values.equal(torch.arange(1000))
 
 
@@ -365,7 +390,7 @@ schedule = "plateau"
 plateau_patience = 1
 sampler = "balanced"
 top_up = 1.0
-standardise = "picture"
+normalise = "picture"
 mirror = true
 
 [data]
@@ -405,10 +430,18 @@ def tiny(tmp_path):
     return file
 
 
-def test_a_face_recipe_trains_to_a_checkpoint(tree, tiny, tmp_path):
-    out = tmp_path / "run"
-    command = ["train", str(tiny), "--data", str(tree), "--out", str(out)]
-    assert main(command) == 0
+@pytest.fixture(scope="module")
+def trained(tree, tmp_path_factory):
+    """The folder of a whole run of the tiny recipe."""
+    folder = tmp_path_factory.mktemp("run")
+    (folder / "tiny.toml").write_text(FACES)
+    out = folder / "tiny-faces"
+    assert main(["train", str(folder / "tiny.toml"), "--data", str(tree), "--out", str(out)]) == 0
+    return out
+
+
+def test_a_face_recipe_trains_to_a_checkpoint(trained, tree):
+    out = trained
     card = json.loads((out / "card.json").read_text())
     assert (card["task"], card["labels"]) == ("face", CLASSES)
     assert card["input"]["shape"] == [1, 48, 48]
@@ -421,8 +454,52 @@ def test_a_face_recipe_trains_to_a_checkpoint(tree, tiny, tmp_path):
     assert main(["evaluate", str(out), "--data", str(tree)]) == 0
 
 
+def test_evaluate_refuses_data_with_other_labels(trained, tree, tmp_path, capsys):
+    (tmp_path / "calm").symlink_to(tree / "calm")
+    (tmp_path / "rage").symlink_to(tree / "joy")
+    assert main(["evaluate", str(trained), "--data", str(tmp_path)]) == 2
+    said = capsys.readouterr().err
+    assert "the data's labels (calm, rage) are not those of tiny-faces (calm, joy)" in said
+
+
+def test_evaluate_takes_the_labels_in_any_order(trained, tree, capsys, monkeypatch):
+    def other_way_round(*arguments):
+        data = datasets.load(*arguments)
+        test = Part(data.test.pictures, 1 - data.test.labels)
+        return dataclasses.replace(data, labels=data.labels[::-1], test=test)
+
+    monkeypatch.setattr("training.cli.load", other_way_round)
+    capsys.readouterr()
+    assert main(["evaluate", str(trained), "--data", str(tree), "--json"]) == 0
+    figures = json.loads(capsys.readouterr().out)
+    metrics = model_store.read_card(trained).metrics
+    assert figures["recall"] == metrics["test_recall"]
+    assert figures["accuracy"] > 0.7
+
+
+def digit(index):
+    """A dark stroke on paper, as someone might photograph it."""
+    return np.asarray(seven(size=(60 + index % 3, 60), ink=40, ground=210).resize((60, 60)))
+
+
+def test_arrays_of_digits_are_prepared_as_served_ones_are(tmp_path):
+    pictures = np.stack([digit(index) for index in range(20)])
+    file = arrays_of(tmp_path, train_data=pictures, train_labels=np.arange(20) % 2)
+    asked = DataRecipe(name="arrays", validation=4, test=4, size=28)
+    data = datasets.load(asked, file, "digit")
+    expected = {normalise(Image.fromarray(picture)).tobytes() for picture in pictures}
+    assert {picture.numpy().tobytes() for picture in data.test.pictures} <= expected
+
+
+def test_a_blank_digit_is_told_by_its_place(tmp_path):
+    pictures = np.stack([digit(0)] * 9 + [np.full((60, 60), 255, np.uint8)])
+    file = arrays_of(tmp_path, train_data=pictures, train_labels=np.arange(10) % 2)
+    with pytest.raises(TrainingError, match=r"picture 9 .* of train_data: The picture is blank"):
+        datasets.load(DataRecipe(name="arrays", size=28), file, "digit")
+
+
 def test_a_plateau_run_resumes_as_if_it_had_not_stopped(tree, tiny, tmp_path):
-    data = datasets.load(recipe.read(str(tiny)).data, tree)
+    data = load(recipe.read(str(tiny)).data, tree)
     straight = loop.Run(recipe.read(str(tiny)), data)
     stopped = loop.Run(recipe.read(str(tiny)), data)
     for run in (straight, stopped):

@@ -1,8 +1,9 @@
-"""Two engines, one answer: torch runs the TorchScript file, onnxruntime its ONNX twin."""
+"""Two engines, one answer: torch runs the TorchScript file, onnxruntime the ONNX file."""
 
 from __future__ import annotations
 
 import gzip
+import hashlib
 import os
 import subprocess
 import sys
@@ -11,11 +12,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from msgspec.structs import replace
 from samples import ByInk, card, script
 
 from app import create_app, engines
 from app.engines import NoEngineError, engine
-from model_store import ROOT, StoreError, folders, load_twin, read_card, save, save_twin
+from model_store import ROOT, StoreError, folders, load_onnx, read_card, save
+from training.onnx_export import save_onnx
 
 TOLERANCE = 1e-4  # of a score
 
@@ -23,7 +26,7 @@ TOLERANCE = 1e-4  # of a score
 @pytest.fixture
 def folder(tmp_path):
     module = script(ByInk())
-    save_twin(module, save(module, card(), tmp_path / "digits"), tmp_path / "digits")
+    save_onnx(module, save(module, card(), tmp_path / "digits"), tmp_path / "digits")
     return tmp_path / "digits"
 
 
@@ -37,14 +40,14 @@ def pictures(count, shape):
 
 
 @pytest.mark.parametrize("place", folders(ROOT), ids=lambda place: place.name)
-def test_a_shipped_model_and_its_twin_agree(place):
-    one, other = both(place, pictures(70, read_card(place).input["shape"]))
+def test_both_engines_agree_on_a_shipped_model(place):
+    one, other = both(place, pictures(70, read_card(place).input.shape))
     assert np.abs(one - other).max() < TOLERANCE
     np.testing.assert_allclose(other.sum(axis=1), 1, atol=1e-5)
 
 
-@pytest.mark.skipif("GLIMPSE_MNIST" not in os.environ, reason="GLIMPSE_MNIST names no folder")
-def test_the_digit_model_and_its_twin_agree_on_all_of_mnist_test():
+@pytest.mark.data("GLIMPSE_MNIST")
+def test_both_engines_agree_on_all_of_mnist_test():
     file = Path(os.environ["GLIMPSE_MNIST"]) / "t10k-images-idx3-ubyte.gz"
     content = gzip.decompress(file.read_bytes())
     tested = np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(-1, 1, 28, 28)
@@ -54,7 +57,7 @@ def test_the_digit_model_and_its_twin_agree_on_all_of_mnist_test():
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
 
 
-def test_the_twin_answers_over_http_as_the_checkpoint_does(folder, png):
+def test_both_engines_answer_alike_over_http(folder, png):
     answers = []
     for name in ("torch", "onnx"):
         client = create_app({"MODEL_STORE": str(folder.parent), "ENGINE": name}).test_client()
@@ -75,7 +78,7 @@ def test_the_light_engine_does_without_torch():
     assert run.stdout == "200\n", run.stderr
 
 
-def damage_twin(folder):
+def damage_onnx(folder):
     content = bytearray((folder / "model.onnx").read_bytes())
     content[len(content) // 2] ^= 1
     (folder / "model.onnx").write_bytes(content)
@@ -86,18 +89,18 @@ def train_again(folder):
 
 
 DAMAGE = {
-    "corrupt": (damage_twin, "SHA-256"),
+    "corrupt": (damage_onnx, "SHA-256"),
     "missing": (lambda folder: (folder / "model.onnx").unlink(), "no readable model.onnx"),
     "of older weights": (train_again, "has no model.onnx"),
 }
 
 
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_a_damaged_twin_is_not_loaded(folder, damage):
+def test_a_damaged_onnx_file_is_not_loaded(folder, damage):
     harm, reason = DAMAGE[damage]
     harm(folder)
     with pytest.raises(StoreError, match=reason):
-        load_twin(folder)
+        load_onnx(folder)
 
 
 def test_auto_is_torch_where_it_is_installed_and_onnxruntime_elsewhere(folder, monkeypatch):
@@ -138,14 +141,49 @@ def test_first_forwards_in_several_threads_after_a_fork_all_answer():
     subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=top, timeout=120)
 
 
+@pytest.mark.parametrize("name", ["torch", "onnx"])
+def test_first_explanations_in_several_threads_after_a_fork_all_come(name):
+    code = (
+        "import os, threading, numpy as np\n"
+        "from pathlib import Path\n"
+        "from app.engines import engine\n"
+        f"network, explain, _ = engine({name!r}).load(Path('model_store/digits'))\n"
+        "network(np.zeros((1, 1, 28, 28), np.uint8))\n"
+        "picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)\n"
+        "for _ in range(5):\n"
+        "    child = os.fork()\n"
+        "    if not child:\n"
+        "        gate, heats = threading.Barrier(8), []\n"
+        "        def first():\n"
+        "            gate.wait()\n"
+        "            heats.append(explain(picture, 3))\n"
+        "        threads = [threading.Thread(target=first) for _ in range(8)]\n"
+        "        [thread.start() for thread in threads]; [thread.join() for thread in threads]\n"
+        "        same = len(heats) == 8 and np.ptp(heats, axis=0).max() < 1e-3\n"
+        "        os._exit(not same)\n"
+        "    assert os.waitpid(child, 0)[1] == 0\n"
+    )
+    top = Path(__file__).resolve().parent.parent
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True, cwd=top, timeout=120)
+
+
+def test_a_file_that_is_no_onnx_is_named(folder):
+    """Also where its SHA-256 is the card's; onnxruntime's errors have no base of their own."""
+    (folder / "model.onnx").write_bytes(b"none")
+    found = replace(read_card(folder), onnx_sha256=hashlib.sha256(b"none").hexdigest())
+    (folder / "card.json").write_text(found.to_json())
+    with pytest.raises(StoreError, match=r"model\.onnx is not a valid checkpoint"):
+        load_onnx(folder)
+
+
 def test_a_model_runs_on_one_thread(folder):
     """A pool of threads would not live on after a pre-forking server's fork."""
     engine("torch").load(folder)
     assert torch.get_num_threads() == 1
 
 
-@pytest.mark.skipif("GLIMPSE_FER2013" not in os.environ, reason="GLIMPSE_FER2013 names no file")
-def test_the_face_model_and_its_twin_agree_on_all_of_fer2013_test():
+@pytest.mark.data("GLIMPSE_FER2013")
+def test_both_engines_agree_on_all_of_fer2013_test():
     with np.load(os.environ["GLIMPSE_FER2013"]) as file:
         tested = file["images"][file["usage"] == 2][:, np.newaxis]
     one, other = both(ROOT / "emotions", tested)

@@ -1,20 +1,29 @@
-"""Why this answer: heat where the picture speaks for its label."""
+"""Explanations: heat on the parts of a picture that support its label."""
 
 from __future__ import annotations
 
 import base64
 import io
+import shutil
 
 import numpy as np
 import pytest
-import torch
-from PIL import Image
+from PIL import Image, ImageFilter
 from samples import ByInk, card, encode, script, seven
 
 from app import create_app
 from app.engines import engine
-from app.explain import layer_cam
-from model_store import ROOT, folders, read_card, save, save_twin
+from app.explain import explainer, occlusion
+from model_store import (
+    ROOT,
+    StoreError,
+    folders,
+    load_onnx,
+    load_onnx_heat,
+    read_card,
+    save,
+)
+from training.onnx_export import save_onnx
 
 DIGITS = [place for place in folders(ROOT) if read_card(place).task == "digit"]
 
@@ -65,7 +74,7 @@ def test_a_wrong_value_is_named(client, png):
 def test_heat_lies_on_what_the_answer_hangs_on(place, name):
     """The label's score falls further where the hot half is covered than where the cold is."""
     network, explainer, found = engine(name).load(place)
-    shape = read_card(place).input["shape"]
+    shape = read_card(place).input.shape
     rng = np.random.default_rng(0)
     falls = []
     for _ in range(12):
@@ -86,25 +95,88 @@ def test_heat_lies_on_what_the_answer_hangs_on(place, name):
     assert len(found.labels) == len(scores)
 
 
-def test_columns_are_explained_together():
-    """Where one of two columns is blind, the heat is the other's."""
-    from training.architectures import Classifier, build
-
-    torch.manual_seed(0)
-    both = build("unpadded", 10, 1, {"width": 4, "columns": 2})
-    pixels, label = np.asarray(seven(size=(28, 28), ink=255, ground=0), np.uint8)[None], 7
-    seeing, blind = both.columns
-    with torch.no_grad():
-        blind[-1].weight.zero_()
-    alone = layer_cam(script(Classifier(seeing, 0.1, 0.3)), pixels, label)
-    assert alone.max() == 1
-    together = layer_cam(script(Classifier(both, 0.1, 0.3)), pixels, label)
-    np.testing.assert_allclose(together, alone, atol=1e-5)
+def explained_by(place, pixels, label):
+    """The heat maps of both engines."""
+    return [engine(name).load(place)[1](pixels, label) for name in ("torch", "onnx")]
 
 
-def test_a_module_of_another_make_is_explained_too(tmp_path, png):
+@pytest.mark.parametrize("place", folders(ROOT), ids=lambda place: place.name)
+def test_both_engines_explain_a_shipped_model_alike(place):
+    session, held = load_onnx(place)
+    assert load_onnx_heat(place, session, held) is not None
+    shape = held.input.shape
+    rng = np.random.default_rng(0)
+    shown = [np.asarray(seven(size=(shape[2], shape[1]), ink=255, ground=0), np.uint8)[None]]
+    shown += [rng.integers(0, 256, shape, np.uint8) for _ in range(2)]
+    for label, pixels in enumerate(shown):
+        one, other = explained_by(place, pixels, label)
+        assert one.max() == other.max() == 1
+        np.testing.assert_allclose(one, other, atol=0.01)
+
+
+def test_a_seven_is_hot_on_its_ink():
+    pixels = np.asarray(seven(size=(28, 28), ink=255, ground=0), np.uint8)[None]
+    ink = np.asarray(Image.fromarray(pixels[0]).filter(ImageFilter.MaxFilter(3))) > 0
+    for heat in explained_by(ROOT / "digits", pixels, 7):
+        assert heat[ink].mean() > 2 * heat[~ink].mean()
+
+
+@pytest.fixture
+def another(tmp_path):
+    """The folder of a checkpoint without heat."""
     module = script(ByInk())
-    save_twin(module, save(module, card(), tmp_path / "digits"), tmp_path / "digits")
-    client = create_app({"MODEL_STORE": str(tmp_path)}).test_client()
+    save_onnx(module, save(module, card(), tmp_path / "digits"), tmp_path / "digits")
+    return tmp_path / "digits"
+
+
+def half_lit():
+    """A picture, and a label that it is far from: all its ink speaks against the label 0."""
+    pixels = np.zeros((1, 28, 28), np.uint8)
+    pixels[:, :, 14:] = 200
+    return pixels, 9
+
+
+def test_a_checkpoint_without_heat_is_explained_by_occlusion(another, png):
+    pixels, label = half_lit()
+    expected = occlusion(engine("onnx").load(another)[0], pixels, label)
+    assert expected.max() == 1
+    for heat in explained_by(another, pixels, label):
+        np.testing.assert_allclose(heat, expected, atol=1e-3)
+    client = create_app({"MODEL_STORE": str(another.parent)}).test_client()
     response = client.post("/api/predict?explain=1", data=png, content_type="image/png")
     assert shown(response.get_json()["results"][0]["explanation"]).mode == "RGB"
+
+
+def test_heat_is_loaded_when_it_is_asked_for():
+    def load():
+        asked.append(1)
+        return lambda pictures, labels: np.eye(4, dtype=np.float32)[None] * labels[0]
+
+    asked = []
+    explain = explainer(lambda pictures: pytest.fail("no answer is needed"), load)
+    assert not asked
+    heat = explain(np.zeros((1, 8, 8), np.uint8), 5)
+    assert heat.shape == (8, 8)
+    assert heat.max() == 1
+    assert asked
+
+
+def test_heat_that_fails_gives_way_to_occlusion(another, caplog):
+    def fails():
+        raise StoreError("digits: model.onnx is not the file that card.json describes")
+
+    network = engine("onnx").load(another)[0]
+    pixels, label = half_lit()
+    heat = explainer(network, fails)(pixels, label)
+    np.testing.assert_array_equal(heat, occlusion(network, pixels, label))
+    assert "model.onnx is not the file" in caplog.text
+
+
+def test_heat_of_a_replaced_file_is_not_loaded(tmp_path):
+    """The session that answers is of the old file; the heat must not be of another."""
+    place = tmp_path / "digits"
+    shutil.copytree(ROOT / "digits", place)
+    session, held = load_onnx(place)
+    save_onnx(script(ByInk()), card(), place)
+    with pytest.raises(StoreError, match="SHA-256"):
+        load_onnx_heat(place, session, held)

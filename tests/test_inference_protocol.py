@@ -91,6 +91,7 @@ WRONG = {
     "truths": {"inputs": [tensor(data=[True] * 2352)]},
     "texts": {"inputs": [tensor(data=["1"] * 2352)]},
     "ragged lists": {"inputs": [tensor(data=[[1], [1, 2]])]},
+    "empty texts among lists": {"inputs": [tensor(data=[[0] * 2352, "", {}])]},
     "no numbers": {"inputs": [tensor(data=None)]},
     "bytes that are not there": {
         "inputs": [tensor(data=None, parameters={"binary_data_size": 2352})]
@@ -136,7 +137,7 @@ def test_a_wrong_length_of_the_json_is_a_problem(client, length):
     assert response.status_code == 400
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b"[" * 100_000])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{", b"\xff", b'{"id": "\xff"}', b"[" * 100_000])
 def test_a_body_that_is_no_object_is_a_problem(client, body):
     assert client.post("/v2/models/digits/infer", data=body).status_code == 400
 

@@ -37,7 +37,7 @@ def corrupt(folder):
 
 BAD = {
     "raises": (Raises(), {}, "fails"),
-    "not numbers": (NotNumbers(), {}, "no probabilities"),
+    "not numbers": (NotNumbers(), {}, "not return probabilities"),
     "other labels": (ByInk(), {"labels": ["a", "b"]}, "labels"),
     "other shape": (ByInk(), {"input": {"shape": [3, 32, 32]}}, "[3, 32, 32]"),
     "oblong faces": (ByInk(), {"task": "face", "input": {"shape": [1, 48, 40]}}, "[1, 48, 40]"),
@@ -74,7 +74,9 @@ def test_it_is_not_ready_without_its_default_model(tmp_path):
 
 def test_an_empty_store_starts_and_says_so(tmp_path):
     client = create_app({"MODEL_STORE": str(tmp_path)}).test_client()
-    assert client.get("/readyz").get_json() == {"ready": False, "models": [], "unavailable": {}}
+    told = client.get("/readyz").get_json()
+    assert (told["ready"], told["models"]) == (False, [])
+    assert told["unavailable"] == {"digits": "not in the store; set GLIMPSE_DEFAULT_MODEL"}
 
 
 def test_an_answer_that_is_no_number_is_never_sent(tmp_path):

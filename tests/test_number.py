@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw
 from samples import encode
 
 from app import create_app
-from app.number import readings
+from tasks.digit import readings
 
 SIDE = 120
 
@@ -110,8 +110,9 @@ def test_each_digit_shows_what_the_network_saw(reader):
 
 
 def test_readings_are_the_likeliest_products():
-    scores = [np.array([0.9, 0.1]), np.array([0.4, 0.6])]
-    assert readings(["0", "1"], scores) == [
+    scores = np.array([[0.9, 0.1], [0.4, 0.6]])
+    found = readings(["0", "1"], scores)
+    assert [(each.label, each.score) for each in found] == [
         ("01", pytest.approx(0.54)),
         ("00", pytest.approx(0.36)),
         ("11", pytest.approx(0.06)),

@@ -7,9 +7,9 @@ import pytest
 from samples import validate
 
 from app import create_app
-from app.errors import Problem
+from tasks.problems import Problem
 
-FOR_PEOPLE = ("gallery", "pages", "static")
+FOR_PEOPLE = ("models", "pages", "static")
 
 
 @pytest.fixture

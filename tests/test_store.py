@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
+import re
 
 import pytest
 import torch
+from msgspec.structs import replace
 from samples import ByInk, card, script
 
 from app import create_app
@@ -19,6 +22,7 @@ from model_store import (
     save,
     unsaid_deprecation,
 )
+from model_store.card import RENAMED_IN_DATA, RENAMED_IN_RECIPES
 
 
 @pytest.fixture
@@ -77,7 +81,10 @@ DAMAGE = {
     "checkpoint missing": (lambda folder: (folder / "model.pt").unlink(), "no readable model.pt"),
     "card missing": (lambda folder: (folder / "card.json").unlink(), "no readable card.json"),
     "card broken": (lambda folder: (folder / "card.json").write_text("{"), "not JSON"),
-    "card of nothing": (lambda folder: (folder / "card.json").write_text("{}"), "lacks"),
+    "card of nothing": (
+        lambda folder: (folder / "card.json").write_text("{}"),
+        "“name” is missing",
+    ),
 }
 
 
@@ -121,21 +128,61 @@ def test_an_empty_or_missing_store_holds_nothing(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "told"),
     [
-        {"labels": []},
-        {"labels": "0123456789"},
-        {"labels": [1, 2]},
-        {"task": "cats"},
-        {"input": {}},
-        {"input": {"shape": [28, 28]}},
-        {"metrics": None},
-        {"name": 7},
+        ({"labels": []}, "“labels” must be a list of length >= 1"),
+        ({"labels": "0123456789"}, "“labels” must be a list, not text"),
+        ({"labels": [1, 2]}, "“labels[0]” must be text"),
+        ({"task": "two words"}, "“task” must be text of letters"),
+        ({"input": {}}, "“input.shape” is missing"),
+        ({"input": {"shape": [28, 28]}}, "“input.shape” must be a list of length 3"),
+        ({"input": {"shape": [1, 0, 28]}}, "“input.shape[1]” must be a whole number >= 1"),
+        ({"input": {"shape": [1, 28, 28], "dtype": "float32"}}, "“input.dtype” must be uint8, not"),
+        ({"thresholds": {"unsure": 80}}, "“thresholds[...]” must be a number <= 1"),
+        ({"metrics": None}, "“metrics” must be a table, not nothing"),
+        ({"metrics": {"test_accuracy": math.nan}}, "NaN or Infinity"),
+        ({"metrics": {"test_recall": [-math.inf]}}, "NaN or Infinity"),
+        ({"name": 7}, "“name” must be text, not a whole number"),
     ],
 )
-def test_a_card_holds_what_it_should(change):
-    with pytest.raises(CardError):
+def test_a_card_with_a_wrong_field_is_refused_by_its_name(change, told):
+    with pytest.raises(CardError, match=re.escape(told)):
         card(**change)
+
+
+def test_a_card_with_a_number_that_is_not_finite_is_not_written():
+    wrong = replace(card(), metrics={"test_recall": [0.5, math.nan]})
+    with pytest.raises(CardError, match="not finite"):
+        wrong.to_json()
+
+
+def test_a_card_without_thresholds_does_not_mention_them():
+    assert "thresholds" not in card().to_json()
+    told = card(thresholds={"unsure": 0.7})
+    assert Card.from_json(told.to_json()) == told
+
+
+@pytest.mark.parametrize("folder", folders(), ids=lambda folder: folder.name)
+def test_a_shipped_card_is_written_as_it_was_read(folder):
+    """But for the keys that have a new name."""
+    text = (folder / "card.json").read_text(encoding="utf-8")
+    values = json.loads(text)
+    written = json.loads(Card.from_json(text).to_json())
+    assert len(text.splitlines()) == len(Card.from_json(text).to_json().splitlines())
+    for key in ("recipe", "data"):
+        for old, new in {**RENAMED_IN_RECIPES, **RENAMED_IN_DATA}.items():
+            if old in values[key]:
+                values[key] = {new if name == old else name: v for name, v in values[key].items()}
+    assert json.dumps(written) == json.dumps(values)
+
+
+def test_an_older_card_comes_under_the_present_names():
+    older = card(
+        recipe={"epochs": 3, "finish": {"epochs": 2}, "standardise": "data"},
+        data={"twins_left_out": 7},
+    )
+    assert older.recipe == {"epochs": 3, "fine_tune": {"epochs": 2}, "normalise": "data"}
+    assert older.data == {"duplicates_left_out": 7}
 
 
 def test_a_card_survives_json_and_unknown_fields():

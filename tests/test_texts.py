@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from samples import ByInk, ByLight, card, face_card, script
 
+import tasks
 from app import charts, create_app, texts
-from app.gallery import points
 from model_store import ROOT, read_card, save
 
 TOP = Path(__file__).resolve().parent.parent
@@ -33,6 +33,9 @@ PATHS = [
     "/models/cats",
 ]
 KEY = re.compile(r"""\bt\(\s*["']([\w.-]+)["']""")
+OF_TASK = re.compile(r"""\bof_task\([\w.]+, ["'](\w+)["']""")
+OF_BENCH = re.compile(r"""\bfamily ~ ["'](\.\w+)["']""")
+BENCH = re.compile(r"""set family = ["'](\w+)["']""")
 FAMILY = re.compile(r"""\bnamed\(\s*["']([\w-]+)["']""")
 
 
@@ -65,7 +68,11 @@ def test_every_text_is_used_and_every_text_used_is_there():
     code = "\n".join(sources("app/*.py", "templates/*.html", "static/js/*.js").values())
     families = {f"{family}." for family in FAMILY.findall(code)}
     used = {*KEY.findall(code), "language.name"}
+    used |= {bench + key for bench in BENCH.findall(code) for key in OF_BENCH.findall(code)}
     known = texts.LANGUAGES["en"].keys()
+    for key in OF_TASK.findall(code):
+        assert f"task.image.{key}" in known
+        used |= {f"task.{task}.{key}" for task in tasks.names()}
     assert used - known == set()
     unused = {key for key in known - used if not key.startswith(tuple(families))}
     assert unused == set()
@@ -211,11 +218,11 @@ def test_numbers_are_written_as_the_language_does(client):
     assert accuracy not in german and count not in german
     with client.application.test_request_context("/?lang=de"):
         client.application.preprocess_request()
-        assert points(-0.0125) == "−1,25"
+        assert texts.points(-0.0125) == "−1,25"
         assert texts.number(1234567.891, 2) == "1.234.567,89"
         assert texts.number(10**30) == "1" + ".000" * 10
-        assert texts.t("models.digits", count=1) == "1 Ziffer"
-        assert texts.t("models.digits", count=1000) == "1.000 Ziffern"
+        assert texts.of_task("digit", "count", count=1) == "1 Ziffer"
+        assert texts.of_task("digit", "count", count=1000) == "1.000 Ziffern"
 
 
 def test_labels_have_names_and_the_card_says_the_apis_too(client):

@@ -18,18 +18,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from samples import encode
 from torch.nn import functional
 
 import model_store
 from app import create_app
+from tasks.normaliser import normalise
 from training import datasets, loop, recipe, report
 from training.architectures import Classifier, build
 from training.cli import main
 from training.datasets.parts import Data, Part
 from training.errors import TrainingError
 from training.handwriting import write
-from training.recipe import DataRecipe, FinishRecipe, NetworkRecipe, Recipe
+from training.recipe import DataRecipe, FineTuneRecipe, NetworkRecipe, Recipe
 
 TOP = Path(__file__).resolve().parent.parent
 
@@ -70,12 +72,13 @@ def idx(values):
 
 @pytest.fixture(scope="module")
 def data(tmp_path_factory):
-    """MNIST's four files, of made-up handwriting; two of them gzipped."""
+    """MNIST's four files, of synthetic handwriting as it is served; two of them gzipped."""
     folder = tmp_path_factory.mktemp("mnist")
     for train, count, seed in ((True, 500, 1), (False, 120, 2)):
         pictures, labels = write(count, seed)
         images_name, labels_name = datasets.mnist.MNIST_FILES[train]
-        (folder / images_name).write_bytes(idx(pictures[:, 0].numpy()))
+        normal = [normalise(Image.fromarray(picture)) for picture in pictures[:, 0].numpy()]
+        (folder / images_name).write_bytes(idx(np.stack(normal)))
         (folder / f"{labels_name}.gz").write_bytes(gzip.compress(idx(labels.numpy())))
     return folder
 
@@ -115,8 +118,6 @@ def test_what_is_trained_is_served(run, tmp_path):
     store.mkdir()
     (store / "tiny").symlink_to(run)
     client = create_app({"MODEL_STORE": str(store), "DEFAULT_MODEL": "tiny"}).test_client()
-    from PIL import Image
-
     pictures, labels = write(50, seed=9)
     files = [
         (io.BytesIO(encode(Image.fromarray(picture[0].numpy()).resize((200, 200)))), "a.png")
@@ -165,7 +166,9 @@ def test_the_best_epoch_is_exported(run):
 
 
 def test_the_best_is_kept_when_later_epochs_are_worse(data, tiny):
-    held = loop.Run(recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data))
+    held = loop.Run(
+        recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data, "digit")
+    )
     for accuracy, loss in ((0.5, 1.0), (0.9, 0.5), (0.9, 0.4), (0.7, 0.1)):
         held.history.append({"validation_accuracy": accuracy, "validation_loss": loss})
         held.keep_if_best()
@@ -179,7 +182,7 @@ def test_the_validation_loss_is_smoothed_as_the_training_loss():
     module = torch.nn.Module()
     module.forward = answer
     part = datasets.Part(torch.zeros(2, 1, 28, 28, dtype=torch.uint8), torch.tensor([0, 0]))
-    loss, accuracy = loop.judge(module, part, 0.2)
+    loss, accuracy = loop.evaluate(module, part, 0.2)
     assert loss == pytest.approx(-0.9 * math.log(0.9) - 0.1 * math.log(0.1))
     assert accuracy == 1
 
@@ -236,11 +239,11 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(run, data, tiny, tmp_path, m
 
 
 @pytest.mark.parametrize("call", [2, 3, 4], ids=["before", "at its start", "within"])
-def test_a_last_phase_is_resumed_too(data, tmp_path, monkeypatch, call):
-    file = tmp_path / "finished.toml"
+def test_fine_tuning_is_resumed_too(data, tmp_path, monkeypatch, call):
+    file = tmp_path / "fine-tuned.toml"
     text = TINY.replace("epochs = 4", 'epochs = 2\nchoose_by = "loss"')
-    text += "[finish]\nepochs = 2\nlr = 1e-3\nhandwriting = 0.2\n"
-    file.write_text(text + "[finish.augmentation]\nshift = 0.5\n")
+    text += "[fine_tune]\nepochs = 2\nlr = 1e-3\nhandwriting = 0.2\n"
+    file.write_text(text + "[fine_tune.augmentation]\nshift = 0.5\n")
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     arguments = ["train", str(file), "--data", str(data), "--out"]
     assert main([*arguments, str(whole)]) == 0
@@ -262,7 +265,9 @@ def test_a_last_phase_is_resumed_too(data, tmp_path, monkeypatch, call):
 def test_the_best_may_be_chosen_by_loss(data, tmp_path):
     file = tmp_path / "by-loss.toml"
     file.write_text(TINY.replace("seed = 3", 'seed = 3\nchoose_by = "loss"'))
-    held = loop.Run(recipe.read(str(file)), datasets.load(DataRecipe(validation=100), data))
+    held = loop.Run(
+        recipe.read(str(file)), datasets.load(DataRecipe(validation=100), data, "digit")
+    )
     for accuracy, loss in ((0.9, 0.5), (0.7, 0.1), (0.8, 0.2)):
         held.history.append({"validation_accuracy": accuracy, "validation_loss": loss})
         held.keep_if_best()
@@ -309,7 +314,7 @@ def test_ctrl_c_in_the_first_epoch_promises_nothing(command, monkeypatch, capsys
 
 
 def test_patience_ends_a_run(data, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(loop, "judge", lambda *_: (1.0, 0.5))
+    monkeypatch.setattr(loop, "evaluate", lambda *_: (1.0, 0.5))
     file = tmp_path / "patient.toml"
     file.write_text(TINY.replace("epochs = 4", "epochs = 4\npatience = 1"))
     main(["train", str(file), "--data", str(data), "--out", str(tmp_path)])
@@ -321,10 +326,18 @@ def test_a_missed_target_is_the_exit_status(data, tiny, tmp_path):
     assert main([*arguments, "--min-accuracy", "1.1"]) == 1
 
 
-def test_publish_puts_the_result_into_the_store(data, tiny, tmp_path, monkeypatch):
-    monkeypatch.setattr(model_store, "ROOT", tmp_path / "store")
-    arguments = ["train", str(tiny), "--data", str(data), "--out", str(tmp_path / "out")]
-    assert main([*arguments, "--epochs", "1", "--publish"]) == 0
+@pytest.mark.parametrize("by", ["setting", "option"])
+def test_publish_puts_the_result_into_the_store(command, tmp_path, monkeypatch, capsys, by):
+    store = str(tmp_path / "store")
+    monkeypatch.setenv("GLIMPSE_MODEL_STORE", store if by == "setting" else str(tmp_path / "no"))
+    options = ["--store", store] if by == "option" else []
+    assert main([*command, "--epochs", "1", "--publish", *options]) == 0
+    capsys.readouterr()
+    assert main(["list", *options]) == 0
+    assert "tiny" in capsys.readouterr().out
+    data = command[command.index("--data") + 1]
+    assert main(["evaluate", "tiny", "--data", data, *options]) == 0
+    assert not (tmp_path / "no").exists()
     published = tmp_path / "store" / "tiny"
     assert model_store.load(published)[1].name == "tiny"
     assert (published / "confusion_matrix.png").is_file()
@@ -332,7 +345,7 @@ def test_publish_puts_the_result_into_the_store(data, tiny, tmp_path, monkeypatc
 
 
 def test_what_misses_its_target_is_not_published(command, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(model_store, "ROOT", tmp_path / "store")
+    monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(tmp_path / "store"))
     assert main([*command, "--epochs", "1", "--publish", "--min-accuracy", "1.1"]) == 1
     assert "Not published" in capsys.readouterr().out
     assert not (tmp_path / "store").exists()
@@ -366,16 +379,37 @@ def test_the_baseline_is_the_published_network():
     assert [layer.p for layer in layers if isinstance(layer, torch.nn.Dropout)] == [0.5, 0.5]
 
 
+CANDIDATE = """
+[[candidates]]
+label = "one"
+network = { name = "baseline" }
+"""
+
 BAD_RECIPES = {
     "no toml": ("name = ", "not valid TOML"),
     "unknown key": (TINY.replace("epochs", "epoch"), "unknown key “epoch”"),
-    "unknown key in a table": (TINY.replace("rotation", "rotate"), "unknown key “augmentation."),
-    "wrong type": (TINY.replace("epochs = 4", 'epochs = "4"'), "“epochs” must be of type int"),
-    "no table": (TINY.replace("seed = 3", "seed = 3\ndata = 3").replace("[data]", "[x]"), "table"),
-    "missing key": (TINY.replace('task = "digit"', ""), "“task” is missing"),
-    "no epochs": (TINY.replace("epochs = 4", "epochs = 0"), "“epochs” must be 1 or more"),
-    "unknown schedule": (TINY.replace("one-cycle", "two-cycle"), "“schedule” is constant"),
-    "unknown choice": (TINY.replace("seed = 3", 'choose_by = "luck"'), "“choose_by” is accuracy"),
+    "unknown key in a table": (
+        TINY.replace("rotation", "rotate"),
+        "unknown key “augmentation.rotate”; known keys are rotation, shift",
+    ),
+    "wrong type": (
+        TINY.replace("epochs = 4", 'epochs = "4"'),
+        "“epochs” must be a whole number, not text",
+    ),
+    "no table": (
+        TINY.replace("seed = 3", "seed = 3\ndata = 3").replace("[data]", "[x]"),
+        "“data” must be a table",
+    ),
+    "missing key": (TINY.replace('task = "digit"', ""), "the key “task” is missing"),
+    "no epochs": (TINY.replace("epochs = 4", "epochs = 0"), "“epochs” must be a whole number >= 1"),
+    "unknown schedule": (
+        TINY.replace("one-cycle", "two-cycle"),
+        "“schedule” must be constant, one-cycle or plateau, not 'two-cycle'",
+    ),
+    "unknown choice": (
+        TINY.replace("seed = 3", 'choose_by = "luck"'),
+        "“choose_by” must be accuracy or loss, not 'luck'",
+    ),
     "unknown network": (TINY.replace('"baseline"', '"resnet"'), "no architecture “resnet”"),
     "unknown option": (TINY.replace("drop_rate", "drop"), "has no option “drop”"),
     "no columns": (
@@ -387,19 +421,65 @@ BAD_RECIPES = {
     "not an optimiser": (TINY.replace("AdamW", "lr_scheduler"), "no optimiser"),
     "optimiser's option": (TINY.replace("lr =", "rate ="), "AdamW does not take"),
     "optimiser of another kind": (TINY.replace("AdamW", "LBFGS"), "no optimiser “LBFGS”"),
-    "optimiser and schedule": (TINY.replace("AdamW", "Adagrad"), "does not go with “schedule”"),
+    "optimiser and schedule": (TINY.replace("AdamW", "Adagrad"), "does not work with “schedule”"),
     "a rate that diverges": (
         TINY.replace('"AdamW"', '"SGD"').replace("2e-3", "1e9"),
         "lower the optimiser's “lr”",
     ),
-    "no number": (TINY.replace("average = 0.5", "average = nan"), "“average” must be of type"),
-    "negative change": (TINY.replace("= 5.0", "= -5.0"), "“augmentation” takes 0 or more"),
-    "stroke of two pixels": (TINY.replace("rotation = 5", "thickness = 2"), "are 1 at most"),
-    "seed too large": (TINY.replace("seed = 3", f"seed = {2**63}"), "“seed” must be"),
-    "split seed": (TINY.replace("= 100", "= 100\nsplit_seed = -1"), "“data.split_seed” must be"),
+    "no number": (
+        TINY.replace("average = 0.5", "average = nan"),
+        "“average” must be a number >= 0.0",
+    ),
+    "negative change": (
+        TINY.replace("= 5.0", "= -5.0"),
+        "“augmentation.rotation” must be a number >= 0",
+    ),
+    "stroke of two pixels": (
+        TINY.replace("rotation = 5", "thickness = 2"),
+        "“augmentation.thickness” must be a number <= 1",
+    ),
+    "seed too large": (
+        TINY.replace("seed = 3", f"seed = {2**63}"),
+        "“seed” must be a whole number",
+    ),
+    "split seed": (
+        TINY.replace("= 100", "= 100\nsplit_seed = -1"),
+        "“data.split_seed” must be a whole number >= 0",
+    ),
+    "a fold too many": (TINY.replace("= 100", "= 100\nfold = 10"), "less than “data.folds”"),
+    "a network as text": (
+        "network = 3\n" + TINY.replace("[network]", "[x]"),
+        "“network” must be a table",
+    ),
+    "a network without a name": (
+        TINY.replace('name = "baseline"', ""),
+        "“network.name” is missing",
+    ),
+    "two candidates of one label": (
+        TINY + 2 * CANDIDATE,
+        "each of the “candidates” needs a “label”",
+    ),
+    "an unknown key of a candidate": (
+        TINY + CANDIDATE + "x = 1\n",
+        "unknown key “candidates[0].x”",
+    ),
+    "an old name": (TINY + "[finish]\nepochs = 1\n", "“finish” is now “fine_tune”"),
+    "another old name": ('standardise = "data"\n' + TINY, "“standardise” is now “normalise”"),
+    "unknown task": (TINY.replace('"digit"', '"cats"'), "the task is 'cats'; known are digit"),
+    "a size that is not a digit's": (
+        TINY.replace("= 100", "= 100\nsize = 48"),
+        "does not support pictures of 48 × 48 pixels in 1 channel(s): digits are always",
+    ),
+    "handwriting in colour": (
+        TINY.replace('"digit"', '"image"').replace("= 100", "= 100\nchannels = 3"),
+        "set “data.handwriting” to 0",
+    ),
     "unknown data": (TINY.replace('"mnist"', '"cats"'), "no data set “cats”"),
     "too much validation": (TINY.replace("= 100", "= 1000"), "validation is 1000"),
-    "a path as name": (TINY.replace('"tiny"', '"../tiny"'), "“name” takes letters"),
+    "a path as name": (
+        TINY.replace('"tiny"', '"../tiny"'),
+        "“name” must be text of letters, digits, - and _ alone",
+    ),
 }
 
 
@@ -529,8 +609,8 @@ def test_the_split_is_seeded_stratified_and_apart():
 
 def test_metrics_are_those_counted_by_hand():
     truth = np.array([0, 0, 1, 1])
-    chances = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]], np.float32)
-    figures = report.metrics(truth, chances)
+    probabilities = np.array([[0.9, 0.1], [0.4, 0.6], [0.2, 0.8], [0.3, 0.7]], np.float32)
+    figures = report.metrics(truth, probabilities)
     assert figures["accuracy"] == 0.75
     assert figures["recall"] == [0.5, 1.0]
     assert figures["macro_f1"] == pytest.approx((2 / 3 + 0.8) / 2)
@@ -544,7 +624,9 @@ def test_the_interval_is_wilsons():
 
 
 def test_the_temperature_mends_overconfidence(data, tiny):
-    held = loop.Run(recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data))
+    held = loop.Run(
+        recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data, "digit")
+    )
     held.epoch()
     before = loop.fit_temperature(held.classifier, held.data.validation)
     with torch.no_grad():
@@ -554,23 +636,21 @@ def test_the_temperature_mends_overconfidence(data, tiny):
     assert after == pytest.approx(3 * before, rel=0.05)
 
 
-MNIST = os.environ.get("GLIMPSE_MNIST")
-
-
-@pytest.mark.skipif(not MNIST, reason="set GLIMPSE_MNIST to the folder of MNIST's four files")
+@pytest.mark.data("GLIMPSE_MNIST")
 @pytest.mark.parametrize("name", ["digits", "digits-baseline"])
 def test_the_shipped_models_are_as_right_as_their_cards_say(name, capsys):
-    assert main(["evaluate", str(model_store.ROOT / name), "--data", str(MNIST), "--json"]) == 0
+    data = os.environ["GLIMPSE_MNIST"]
+    assert main(["evaluate", str(model_store.ROOT / name), "--data", data, "--json"]) == 0
     accuracy = json.loads(capsys.readouterr().out)["accuracy"]
     card = model_store.read_card(model_store.ROOT / name)
     assert accuracy == pytest.approx(card.metrics["test_accuracy"], abs=1e-4)
     assert accuracy >= recipe.read(name).target
 
 
-def test_balance_finds_rare_classes_more_often():
+def test_balance_predicts_rare_classes_more_often():
     labels = torch.tensor([0] * 90 + [1] * 10)
-    assert loop.rarity(labels, 2, 0).tolist() == [0, 0]
-    bias = loop.rarity(labels, 2, 1)
+    assert loop.logit_adjustment(labels, 2, 0).tolist() == [0, 0]
+    bias = loop.logit_adjustment(labels, 2, 1)
     assert bias[1] - bias[0] == pytest.approx(math.log(9))
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(4, 2))
     pictures = torch.zeros(1, 1, 2, 2, dtype=torch.uint8)
@@ -580,8 +660,8 @@ def test_balance_finds_rare_classes_more_often():
     assert (gain[0, 1] - gain[0, 0]).item() == pytest.approx(math.log(9), abs=1e-5)
 
 
-def test_a_finish_that_is_not_soft_aims_at_one_label(tmp_path):
-    """Shares say that all is alike, labels that it is not: only the finish can learn it."""
+def test_fine_tuning_that_is_not_soft_trains_on_one_label_a_picture(tmp_path):
+    """The shares say that both halves are alike, the labels that they differ."""
     pictures = torch.zeros(64, 1, 28, 28, dtype=torch.uint8)
     pictures[32:] = 255
     labels = torch.tensor([0] * 32 + [1] * 32)
@@ -589,35 +669,35 @@ def test_a_finish_that_is_not_soft_aims_at_one_label(tmp_path):
     data = Data(["a", "b"], part, part, part, {})
     losses = []
     for soft in (True, False):
-        made = Recipe(
+        tiny = Recipe(
             name="x",
             description="",
             task="digit",
             network=NetworkRecipe("baseline", {"drop_rate": 0.0}),
             epochs=1,
             batch_size=16,
-            finish=FinishRecipe(epochs=2, soft=soft),
+            fine_tune=FineTuneRecipe(epochs=2, soft=soft),
         )
         (tmp_path / str(soft)).mkdir()
-        result = loop.train(made, data, tmp_path / str(soft), resume=False, say=lambda line: None)
+        result = loop.train(tiny, data, tmp_path / str(soft), resume=False, say=lambda line: None)
         losses.append(result.history[-1]["train_loss"])
     assert losses[0] > 0.65 > losses[1]
 
 
 @pytest.mark.parametrize(("share", "kept"), [(0.0, 400), (0.25, 412), (1.0, 450)])
-def test_a_finish_goes_on_with_a_share_of_the_handwriting(data, share, kept):
-    """All real pictures, and the first of the made-up ones."""
-    mnist = datasets.load(DataRecipe(validation=100, handwriting=50), data)
-    made = Recipe(
+def test_fine_tuning_keeps_a_share_of_the_synthetic_handwriting(data, share, kept):
+    """All real pictures, and the first of the synthetic ones."""
+    mnist = datasets.load(DataRecipe(validation=100, handwriting=50), data, "digit")
+    tiny = Recipe(
         name="x",
         description="",
         task="digit",
         network=NetworkRecipe("baseline"),
         epochs=1,
         batch_size=100,
-        finish=FinishRecipe(epochs=1, handwriting=share),
+        fine_tune=FineTuneRecipe(epochs=1, handwriting=share),
     )
-    run = loop.Run(made, mnist)
+    run = loop.Run(tiny, mnist)
     run.history.append(run.epoch())
     assert len(run.training) == 450
     run.history.append(run.epoch())
@@ -626,8 +706,8 @@ def test_a_finish_goes_on_with_a_share_of_the_handwriting(data, share, kept):
     assert run.schedule.total_iters == run.steps == -(-kept // 100)
 
 
-def test_columns_learn_apart_and_judge_together():
-    """Each from its part of the batch; the answer is the mean of their probabilities."""
+def test_columns_are_trained_separately_and_averaged():
+    """Each on its part of the batch; the answer is the mean of their probabilities."""
     torch.manual_seed(0)
     columns = build("unpadded", 10, 1, {"width": 2, "columns": 2})
     pictures, labels = torch.rand(7, 1, 28, 28), torch.arange(7)
@@ -643,12 +723,12 @@ def test_columns_learn_apart_and_judge_together():
     torch.testing.assert_close(scripted(pictures).softmax(1), expected)
 
 
-def test_made_up_pictures_come_last_in_a_batch(data, tiny):
+def test_synthetic_pictures_come_last_in_a_batch(data, tiny):
     """So that of several columns only the last sees them."""
-    made = recipe.read(str(tiny))
-    run = loop.Run(made, datasets.load(made.data, data))
+    read = recipe.read(str(tiny))
+    run = loop.Run(read, datasets.load(read.data, data, "digit"))
     chosen = torch.tensor([449, 3, 400, 399, 410, 0])
-    assert run.made_last(chosen).tolist() == [3, 399, 0, 449, 400, 410]
+    assert run.synthetic_last(chosen).tolist() == [3, 399, 0, 449, 400, 410]
 
 
 def test_views_are_averaged():
@@ -656,15 +736,17 @@ def test_views_are_averaged():
     torch.manual_seed(0)
     network = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(144, 3))
     pictures = torch.randint(0, 256, (5, 1, 12, 12), dtype=torch.uint8)
-    made = Classifier(network, 0.5, 0.25, mirror=True, zoom=2)
+    classifier = Classifier(network, 0.5, 0.25, mirror=True, zoom=2)
     values = pictures.float() / 255
     size = [12, 12]
     closer = functional.interpolate(values[:, :, 2:10, 2:10], size, mode="bicubic")
     wide = functional.pad(values, [2] * 4, mode="replicate")
     further = functional.interpolate(wide, size, mode="bicubic")
     views = [values, closer, further]
-    logits = [made.logits(view.flip(3) if flip else view) for view in views for flip in (0, 1)]
+    logits = [
+        classifier.logits(view.flip(3) if flip else view) for view in views for flip in (0, 1)
+    ]
     expected = torch.softmax(torch.stack(logits).mean(0), 1)
-    torch.testing.assert_close(made(pictures), expected)
+    torch.testing.assert_close(classifier(pictures), expected)
     with model_store.unsaid_deprecation():
-        torch.testing.assert_close(torch.jit.script(made)(pictures), expected)
+        torch.testing.assert_close(torch.jit.script(classifier)(pictures), expected)

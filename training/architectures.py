@@ -1,4 +1,4 @@
-"""The networks, found by name. Each takes float pictures (N, C, H, W) and gives logits (N, K)."""
+"""The networks, found by name. Each takes float pictures (N, C, H, W) and returns logits (N, K)."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def unpadded(classes: int, width: int = 40, columns: int = 1) -> nn.Module:
 
 
 class Columns(nn.Module):
-    """Networks that learn apart and judge together.
+    """Networks that are trained separately and whose probabilities are averaged.
 
     After Cireşan, Meier and Schmidhuber, “Multi-column deep neural networks for image
     classification” (2012). In training each column takes its part of the batch, from the first
@@ -177,7 +177,7 @@ def mobilenet_v2(classes: int, channels: int = 3, *, pretrained: bool = True) ->
     from torchvision import models  # noqa: PLC0415
 
     if channels != 3:
-        raise TrainingError("mobilenet_v2 takes colour pictures: set “data.channels” to 3")
+        raise TrainingError("mobilenet_v2 needs colour pictures: set “data.channels” to 3")
     weights = models.MobileNet_V2_Weights.IMAGENET1K_V2 if pretrained else None
     try:
         network = models.mobilenet_v2(weights=weights)
@@ -200,7 +200,7 @@ ARCHITECTURES: dict[str, Callable[..., nn.Module]] = {
 
 
 def build(name: str, classes: int, channels: int, options: dict[str, Any]) -> nn.Module:
-    """The network `name` with its options; raises `TrainingError` for one or an option unknown."""
+    """The network `name` with its options; `TrainingError` if it or an option is unknown."""
     if name not in ARCHITECTURES:
         raise TrainingError(f"no architecture “{name}”; known are {', '.join(ARCHITECTURES)}")
     function = ARCHITECTURES[name]
@@ -222,13 +222,14 @@ def build(name: str, classes: int, channels: int, options: dict[str, Any]) -> nn
 
 
 class Classifier(nn.Module):
-    """What is exported: pictures as bytes in, probabilities out.
+    """The exported module: uint8 pictures in, probabilities out.
 
     Takes uint8 (N, C, H, W) in 0..255; gives float32 (N, K) that sum to 1. `mean` and `std` are
     those of the training pictures, in 0..1; with `by_picture` each picture's own take their
-    place. Logits are the mean of several views': the picture's, with `mirror` its mirror image's,
-    and with `zoom` those of both `zoom` pixels closer and further at each side. `bias` (K) is
-    added to the logits; `temperature` then divides them, for scores that are as right as they say.
+    place. Logits are averaged over several views (test-time augmentation): the picture, with
+    `mirror` its mirror image, and with `zoom` both of these `zoom` pixels closer and further at
+    each side. `bias` (K) is added to the logits; `temperature` then divides them, so that the
+    probabilities are calibrated.
     """
 
     def __init__(
@@ -252,18 +253,20 @@ class Classifier(nn.Module):
         self.register_buffer("bias", torch.zeros(1) if bias is None else bias)
         self.temperature = 1.0
 
-    def logits(self, pictures: Tensor) -> Tensor:
-        """Logits (N, K) of float32 pictures in 0..1."""
+    def normalised(self, pictures: Tensor) -> Tensor:
+        """The network's input for float32 pictures in 0..1."""
         if self.by_picture:
             std, mean = torch.std_mean(pictures, dim=(1, 2, 3), keepdim=True)
-            pictures = (pictures - mean) / std.clamp_min(0.02)
-        else:
-            pictures = (pictures - self.mean) / self.std
-        logits: Tensor = self.network(pictures)
+            return (pictures - mean) / std.clamp_min(0.02)
+        return (pictures - self.mean) / self.std
+
+    def logits(self, pictures: Tensor) -> Tensor:
+        """Logits (N, K) of float32 pictures in 0..1."""
+        logits: Tensor = self.network(self.normalised(pictures))
         return logits
 
-    def judged_logits(self, pictures: Tensor) -> Tensor:
-        """Logits (N, K) of uint8 pictures, as `forward` takes them before the temperature."""
+    def tta_logits(self, pictures: Tensor) -> Tensor:
+        """Logits (N, K) of uint8 pictures, averaged over the views, before the temperature."""
         values = pictures.float() / 255
         views = values
         if self.zoom > 0:
@@ -282,4 +285,4 @@ class Classifier(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         """Probabilities (N, K) of uint8 pictures."""
-        return torch.softmax(self.judged_logits(pictures) / self.temperature, dim=1)
+        return torch.softmax(self.tta_logits(pictures) / self.temperature, dim=1)

@@ -1,19 +1,23 @@
-"""Random changes to a batch of pictures, made on tensors so that they keep up with two cores."""
+"""Random changes to a batch of pictures, on tensors, so that two cores can keep up."""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from typing import Annotated, Literal
 
+import msgspec
 import torch
+from msgspec import Meta
 from torch import Tensor
 from torch.nn import functional
 
 ELASTIC_KNOTS = 6
 
+Amount = Annotated[float, Meta(ge=0, le=1000)]
+Share = Annotated[float, Meta(ge=0, le=1)]
 
-@dataclass(frozen=True)
-class Augmentation:
+
+class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What may happen to each picture, independently; all zero (the default) changes nothing.
 
     Each value is the widest change: `rotation` in degrees to either side, `shift` in pixels
@@ -28,19 +32,19 @@ class Augmentation:
     show beyond their edge: "zeros", "border" or "reflection".
     """
 
-    rotation: float = 0.0
-    shift: float = 0.0
-    scale: float = 0.0
-    aspect: float = 0.0
-    shear: float = 0.0
-    elastic: float = 0.0
-    thickness: float = 0.0
-    contrast: float = 0.0
-    blur: float = 0.0
-    noise: float = 0.0
-    flip: float = 0.0
-    erase: float = 0.0
-    edge: str = "zeros"
+    rotation: Amount = 0.0
+    shift: Amount = 0.0
+    scale: Amount = 0.0
+    aspect: Amount = 0.0
+    shear: Amount = 0.0
+    elastic: Amount = 0.0
+    thickness: Share = 0.0
+    contrast: Amount = 0.0
+    blur: Share = 0.0
+    noise: Amount = 0.0
+    flip: Share = 0.0
+    erase: Share = 0.0
+    edge: Literal["zeros", "border", "reflection"] = "zeros"
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Changes `batch`, float32 of shape (N, C, H, W) in 0..1, into one like it."""
@@ -97,7 +101,7 @@ class Augmentation:
         return grid
 
     def _thicken(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Grows (dilates) or wears (erodes) the ink by up to a pixel."""
+        """Dilates or erodes strokes by up to a pixel."""
         amount = self.thickness * _signed(len(batch), generator).view(-1, 1, 1, 1)
         grown = functional.max_pool2d(batch, 3, stride=1, padding=1)
         worn = -functional.max_pool2d(-batch, 3, stride=1, padding=1)

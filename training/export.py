@@ -1,10 +1,12 @@
-"""From a trained network to a checkpoint: TorchScript and its ONNX twin, checked, with its card."""
+"""From a trained network to a checkpoint: TorchScript and ONNX, checked, with its card."""
 
 from __future__ import annotations
 
 import datetime
 import hashlib
+import inspect
 import platform
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -13,18 +15,31 @@ import torch
 import torchvision
 from torch import Tensor
 
-from model_store import TWIN_INPUT, Card, ink, load_twin, save, save_twin, unsaid_deprecation
-from training.architectures import Classifier
+import tasks
+from model_store import (
+    CARD,
+    CHECKPOINT,
+    ONNX_FILE,
+    PICTURES,
+    PROBABILITIES,
+    Card,
+    Input,
+    load,
+    load_onnx,
+    replace_file,
+    save,
+    unsaid_deprecation,
+)
+from training.architectures import ARCHITECTURES, Classifier, build
 from training.datasets import Data
+from training.errors import TrainingError
+from training.explain import explained, folded
 from training.loop import Result
+from training.onnx_export import save_onnx
 from training.recipe import Recipe
 
-TWIN_TOLERANCE = 1e-4  # of a probability
-
-PREPROCESSING: dict[str, dict[str, Any]] = {
-    "digit": ink.PREPROCESSING,
-    "face": {"subject": "the largest faces found, upright, as squares", "colour": "as input"},
-}
+ONNX_TOLERANCE = 1e-4  # of a probability
+SAME = 1e-6  # of a probability: what another order of sums may change
 
 
 def export(
@@ -32,22 +47,19 @@ def export(
 ) -> Card:
     """Writes the best epoch's network and its card into `folder`; returns the card.
 
-    Raises `AssertionError` where TorchScript or ONNX does not give the network's own answers.
+    Raises `AssertionError` if TorchScript or ONNX gives other answers than the network.
     """
     classifier = result.classifier.eval().to(memory_format=torch.contiguous_format)
     pictures = data.validation.pictures[:64]
-    with unsaid_deprecation():
-        module = torch.jit.script(classifier)
-    with torch.inference_mode():
-        torch.testing.assert_close(module(pictures), classifier(pictures), rtol=0, atol=1e-5)
+    _, channels, height, width = pictures.shape
     today = datetime.datetime.now(datetime.timezone.utc).date()
     card = Card(
         name=recipe.name,
         version=f"{today:%Y.%m.%d}-{fingerprint(classifier)[:7]}",
         task=recipe.task,
         labels=data.labels,
-        input={"shape": list(pictures.shape[1:]), "dtype": "uint8", "range": [0, 255]},
-        preprocessing=PREPROCESSING[recipe.task],
+        input=Input((channels, height, width)),
+        preprocessing=dict(tasks.get(recipe.task).preprocessing),
         metrics={
             **metrics,
             "temperature": classifier.temperature,
@@ -59,7 +71,7 @@ def export(
         date=today.isoformat(),
         libraries={
             "python": platform.python_version(),
-            "torch": torch.__version__,
+            "torch": str(torch.__version__),
             "torchvision": torchvision.__version__,
             "numpy": numpy.__version__,
         },
@@ -67,22 +79,98 @@ def export(
         limits=recipe.limits,
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
     )
-    return export_twin(module, save(module, card, folder), pictures, folder)
+    module, for_onnx = _forms(classifier, pictures.shape[1:])
+    with torch.inference_mode():
+        torch.testing.assert_close(module(pictures), classifier(pictures), rtol=0, atol=1e-5)
+    return _write(module, for_onnx, card, pictures, folder)
 
 
-def export_twin(module: torch.jit.ScriptModule, card: Card, pictures: Tensor, folder: Path) -> Card:
-    """Writes the ONNX twin of the checkpoint in `folder`; returns the card that names it.
+def export_again(folder: Path) -> Card:
+    """Writes the files of the checkpoint in `folder` again, from its own weights; returns the card.
 
-    Raises `AssertionError` where the twin does not give the module's answers to `pictures`.
+    An older checkpoint thus gains what newer ones hold; one that was not made by this package gets
+    its ONNX file. The card stays, but for hashes and sizes. Raises `StoreError`, and
+    `TrainingError` where the network cannot be built or would give other answers; nothing is
+    written then.
     """
-    card = save_twin(module, card, folder)
-    session, _ = load_twin(folder)
-    (answers,) = session.run(None, {TWIN_INPUT: pictures.numpy()})
+    held, card = load(folder)
+    shape = torch.Size(card.input.shape)
+    pictures = torch.randint(0, 256, (64, *shape), generator=torch.Generator().manual_seed(0))
+    pictures = pictures.to(torch.uint8)
+    ours = "network" in card.recipe
+    module, for_onnx = _forms(_built_again(held, card), shape) if ours else (held, held)
+    with tempfile.TemporaryDirectory() as place:
+        try:
+            with torch.inference_mode():
+                torch.testing.assert_close(module(pictures), held(pictures), rtol=0, atol=SAME)
+            card = _write(module, for_onnx, card, pictures, Path(place))
+        except AssertionError as error:
+            raise TrainingError(
+                f"nothing was written: {card.name} would give other answers; train it again "
+                f"({error})"
+            ) from error
+        for name in (CHECKPOINT, ONNX_FILE, CARD):
+            replace_file(folder / name, (Path(place) / name).read_bytes())
+    return card
+
+
+def _forms(
+    classifier: Classifier, shape: torch.Size
+) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """The classifier with its heat, as TorchScript, and as ONNX."""
+    with unsaid_deprecation():
+        return (
+            torch.jit.script(explained(classifier, shape).eval()),
+            torch.jit.script(explained(folded(classifier), shape).eval()),
+        )
+
+
+def _write(
+    module: torch.jit.ScriptModule,
+    for_onnx: torch.jit.ScriptModule,
+    card: Card,
+    pictures: Tensor,
+    folder: Path,
+) -> Card:
+    """Writes a checkpoint, its ONNX file and its card into `folder`; returns the card.
+
+    Raises `AssertionError` if the two give different answers to `pictures`.
+    """
+    card = save_onnx(for_onnx, save(module, card, folder), folder)
+    session, _ = load_onnx(folder)
+    (answers,) = session.run([PROBABILITIES], {PICTURES: pictures.numpy()})
     with torch.inference_mode():
         torch.testing.assert_close(
-            torch.from_numpy(answers), module(pictures), rtol=0, atol=TWIN_TOLERANCE
+            torch.from_numpy(answers), module(pictures), rtol=0, atol=ONNX_TOLERANCE
         )
     return card
+
+
+def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
+    """The classifier that a checkpoint was written from; raises `TrainingError`."""
+    held = getattr(module, "classifier", module)
+    try:
+        name, options = card.recipe["network"]["name"], dict(card.recipe["network"]["options"])
+        if "pretrained" in inspect.signature(ARCHITECTURES[name]).parameters:
+            options["pretrained"] = False  # its weights are replaced below
+        classifier = Classifier(
+            build(name, len(card.labels), card.input.shape[0], options),
+            held.mean,
+            held.std,
+            # Missing in the first checkpoints.
+            by_picture=getattr(held, "by_picture", False),
+            mirror=getattr(held, "mirror", False),
+            zoom=getattr(held, "zoom", 0),
+            bias=getattr(held, "bias", None),
+        )
+        classifier.temperature = held.temperature
+        classifier.load_state_dict({"bias": classifier.bias, **held.state_dict()})
+    except (AttributeError, KeyError, RuntimeError, TypeError) as error:
+        raise TrainingError(
+            f"the network of {card.name} is not the one that its card's recipe names: train it "
+            f"again ({error!r})"
+        ) from error
+    return classifier.eval()
 
 
 def fingerprint(classifier: Classifier) -> str:

@@ -1,4 +1,4 @@
-"""Made-up handwriting: digits drawn by a pen along hand-made paths, in forms that MNIST lacks.
+"""Synthetic handwriting: digits drawn along hand-made pen paths, in forms that MNIST lacks.
 
 MNIST was written in North America around 1990; crossed sevens, ones with a long upstroke or a
 foot, open fours, slashed zeros and fives whose bar is drawn last are rare in it and common
@@ -20,7 +20,7 @@ from torch import Tensor
 Stroke = list[list[float]]
 
 SIZE, BOX = 28, 20
-STROKES, SEGMENTS = 3, 24  # strokes a digit at most, straight segments a stroke
+STROKES, SEGMENTS = 3, 24  # most strokes of a digit, straight segments of a stroke
 
 FORMS: dict[int, list[list[Stroke]]] = {
     int(label): forms

@@ -1,4 +1,4 @@
-"""The training loop: epochs, the best of them, and a state to go on from after an interruption."""
+"""The training loop: epochs, the best of them, and a state to resume from."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from training.architectures import Classifier, build
 from training.datasets import Data, Part
 from training.errors import TrainingError
 from training.recipe import OptimiserRecipe, Recipe
-from training.sampling import drawn, topped_up
+from training.sampling import sample_indices, topped_up
 
 STATE = "state.pt"
-UNFIT = ("LBFGS", "SparseAdam")  # several looks at each batch, sparse gradients
+UNFIT = ("LBFGS", "SparseAdam")  # they need a closure, or sparse gradients
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,14 @@ class Result:
 
 
 class Run:
-    """A training run that can be saved after each epoch and taken up again."""
+    """A training run that can be saved after each epoch and resumed."""
 
     def __init__(self, recipe: Recipe, data: Data) -> None:
+        if not len(data.training):
+            raise TrainingError(
+                "no picture is left to train on: all of them are also in the validation or the "
+                "test part; give different pictures"
+            )
         torch.manual_seed(recipe.seed)
         mean, std = brightness(data.training.pictures)
         channels = data.training.pictures.shape[1]
@@ -49,17 +54,17 @@ class Run:
             network,
             mean,
             std,
-            by_picture=recipe.standardise == "picture",
+            by_picture=recipe.normalise == "picture",
             mirror=recipe.mirror,
             zoom=recipe.zoom,
-            bias=rarity(data.training.labels, len(data.labels), recipe.balance),
+            bias=logit_adjustment(data.training.labels, len(data.labels), recipe.balance),
         )
         if recipe.top_up:
-            made = torch.Generator().manual_seed(recipe.seed)
-            part = topped_up(data.training, recipe.top_up, recipe.augmentation, made)
+            generator = torch.Generator().manual_seed(recipe.seed)
+            part = topped_up(data.training, recipe.top_up, recipe.augmentation, generator)
             data = replace(data, training=part)
         self.recipe, self.data = recipe, data
-        self.training, self.made = data.training, data.made
+        self.training, self.synthetic = data.training, data.synthetic
         self.classifier = classifier.to(memory_format=torch.channels_last)
         self.averaged = AveragedModel(
             self.classifier, multi_avg_fn=get_ema_multi_avg_fn(recipe.average), use_buffers=True
@@ -72,8 +77,8 @@ class Run:
         self.best: dict[str, Tensor] = {}
 
     @property
-    def judged(self) -> nn.Module:
-        """What is validated and exported: the averaged weights, where the recipe averages."""
+    def evaluated(self) -> nn.Module:
+        """What is validated and exported: the averaged weights, if the recipe averages."""
         return self.averaged.module if self.recipe.average else self.classifier
 
     @property
@@ -82,45 +87,46 @@ class Run:
         return -(-len(self.training) // self.recipe.batch_size)
 
     @property
-    def finishing(self) -> bool:
-        """Whether the next epoch is one of the last phase."""
+    def fine_tuning(self) -> bool:
+        """Whether the next epoch fine-tunes."""
         return len(self.history) >= self.recipe.epochs
 
-    def begin_finish(self) -> None:
-        """Makes the last phase's training part, optimiser and schedule."""
-        finish, optimiser = self.recipe.finish, self.recipe.optimiser
-        made = self.data.made
-        count = round(finish.handwriting * len(made))
-        self.made, left_out = made[:count], made[count:]
-        if left_out:  # else the pictures would be copied for nothing
+    def begin_fine_tuning(self) -> None:
+        """Sets up the training part, optimiser and schedule of the fine-tuning phase."""
+        fine_tune, optimiser = self.recipe.fine_tune, self.recipe.optimiser
+        synthetic = self.data.synthetic
+        count = round(fine_tune.handwriting * len(synthetic))
+        self.synthetic, left_out = synthetic[:count], synthetic[count:]
+        if left_out:  # else the pictures would be copied needlessly
             kept = torch.ones(len(self.data.training), dtype=torch.bool)
             kept[left_out.start : left_out.stop] = False
-            self.training = self.data.training.only(kept)
-        options = {**optimiser.options, "lr": finish.lr}
-        self.optimiser = make_optimiser(replace(optimiser, options=options), self.classifier)
+            self.training = self.data.training.subset(kept)
+        options = {**optimiser.options, "lr": fine_tune.lr}
+        self.optimiser = make_optimiser(OptimiserRecipe(optimiser.name, options), self.classifier)
         self.schedule = torch.optim.lr_scheduler.LinearLR(
-            self.optimiser, 1.0, 0.01, total_iters=self.steps * finish.epochs
+            self.optimiser, 1.0, 0.01, total_iters=self.steps * fine_tune.epochs
         )
 
     def epoch(self) -> dict[str, float]:
         """Trains on every picture once; returns the figures of the epoch."""
         if len(self.history) == self.recipe.epochs:
-            self.begin_finish()
+            self.begin_fine_tuning()
         recipe, part = self.recipe, self.training
-        augment = recipe.finish.augmentation if self.finishing else recipe.augmentation
-        smoothing = 0.0 if self.finishing else recipe.label_smoothing
+        augment = recipe.fine_tune.augmentation if self.fine_tuning else recipe.augmentation
+        smoothing = 0.0 if self.fine_tuning else recipe.label_smoothing
         self.classifier.train()
         started, loss_sum, hits = time.perf_counter(), 0.0, 0
-        order = drawn(part.labels, recipe.sampler, self.generator).split(recipe.batch_size)
-        for drawn_now in tqdm(order, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
-            chosen = self.made_last(drawn_now)
+        order = sample_indices(part.labels, recipe.sampler, self.generator)
+        batches = order.split(recipe.batch_size)
+        for batch in tqdm(batches, f"Epoch {len(self.history) + 1}", leave=False, disable=None):
+            chosen = self.synthetic_last(batch)
             pictures = part.pictures[chosen].float() / 255
             pictures = augment(pictures, self.generator)
             labels = part.labels[chosen]
             logits = self.classifier.logits(pictures.contiguous(memory_format=torch.channels_last))
-            is_hard = self.finishing and not recipe.finish.soft
-            aim = labels if part.shares is None or is_hard else part.shares[chosen]
-            loss = functional.cross_entropy(logits, aim, label_smoothing=smoothing)
+            is_hard = self.fine_tuning and not recipe.fine_tune.soft
+            target = labels if part.shares is None or is_hard else part.shares[chosen]
+            loss = functional.cross_entropy(logits, target, label_smoothing=smoothing)
             self.optimiser.zero_grad()
             loss.backward()
             self.optimiser.step()
@@ -132,7 +138,9 @@ class Run:
             hits += int((logits.argmax(1) == labels).sum())
         if not math.isfinite(loss_sum):
             raise TrainingError("the loss is no longer a number; lower the optimiser's “lr”")
-        validation_loss, validation_accuracy = judge(self.judged, self.data.validation, smoothing)
+        validation_loss, validation_accuracy = evaluate(
+            self.evaluated, self.data.validation, smoothing
+        )
         if isinstance(self.schedule, ReduceLROnPlateau):
             self.schedule.step(validation_loss)
         return {
@@ -143,15 +151,15 @@ class Run:
             "seconds": time.perf_counter() - started,
         }
 
-    def made_last(self, chosen: Tensor) -> Tensor:
-        """The batch with its made-up pictures at the end: of several columns only the last, which
-        learns from there, sees them, and the others keep to real ones.
+    def synthetic_last(self, chosen: Tensor) -> Tensor:
+        """The batch with its synthetic pictures at the end: of several columns the last one, which
+        takes the end of each batch, sees them, and the others see real ones alone.
         """
-        is_made = (chosen >= self.made.start) & (chosen < self.made.stop)
-        return torch.cat([chosen[~is_made], chosen[is_made]])
+        is_synthetic = (chosen >= self.synthetic.start) & (chosen < self.synthetic.stop)
+        return torch.cat([chosen[~is_synthetic], chosen[is_synthetic]])
 
     def keep_if_best(self) -> bool:
-        """Keeps the newest epoch's weights where they validate better than all before."""
+        """Keeps the newest epoch's weights if their validation is the best so far."""
 
         def rank(figures: dict[str, float]) -> tuple[float, float]:
             accuracy, loss = figures["validation_accuracy"], figures["validation_loss"]
@@ -161,7 +169,7 @@ class Run:
         if self.best_epoch and rank(newest) <= rank(self.history[self.best_epoch - 1]):
             return False
         self.best_epoch = len(self.history)
-        self.best = copy.deepcopy(self.judged.state_dict())
+        self.best = copy.deepcopy(self.evaluated.state_dict())
         return True
 
     def save(self, file: Path) -> None:
@@ -178,14 +186,14 @@ class Run:
             "best_epoch": self.best_epoch,
             "best": self.best,
         }
-        buffer = io.BytesIO()  # torch.save says nothing of a full disk, write_bytes does
+        buffer = io.BytesIO()  # torch.save does not report a full disk, write_bytes does
         torch.save(state, buffer)
         partial = file.with_name(file.name + ".partial")
         partial.write_bytes(buffer.getbuffer())
         partial.replace(file)
 
     def restore(self, file: Path) -> None:
-        """Takes up the run saved in `file`; raises `TrainingError` where that is another run."""
+        """Resumes the run saved in `file`; raises `TrainingError` if it is of another run."""
         try:
             state: dict[str, Any] = torch.load(file, weights_only=True)
             recipe = state["recipe"]
@@ -193,7 +201,7 @@ class Run:
             raise TrainingError(f"nothing to resume: there is no {file}") from error
         except Exception as error:  # torch.load may raise anything at all
             raise TrainingError(
-                f"{file} is damaged or no state of a run; train without --resume"
+                f"{file} is damaged or not the state of a run; train without --resume"
             ) from error
         if recipe != self.recipe.to_dict():
             raise TrainingError(
@@ -204,7 +212,7 @@ class Run:
         self.averaged.load_state_dict(state["averaged"])
         self.history, self.best_epoch = state["history"], state["best_epoch"]
         if len(self.history) > self.recipe.epochs:
-            self.begin_finish()
+            self.begin_fine_tuning()
         self.optimiser.load_state_dict(state["optimiser"])
         self.schedule.load_state_dict(state["schedule"])
         self.generator.set_state(state["generator"])
@@ -215,12 +223,12 @@ class Run:
 def train(
     recipe: Recipe, data: Data, folder: Path, *, resume: bool, say: Callable[[str], None]
 ) -> Result:
-    """Runs `recipe` on `data`, its state kept in `folder`, a line an epoch given to `say`."""
+    """Runs `recipe` on `data`; keeps its state in `folder`, passes a line per epoch to `say`."""
     run = Run(recipe, data)
     if resume:
         run.restore(folder / STATE)
         say(f"Resumed after epoch {len(run.history)}")
-    epochs = recipe.epochs + recipe.finish.epochs
+    epochs = recipe.epochs + recipe.fine_tune.epochs
     while len(run.history) < epochs and not out_of_patience(run):
         run.history.append(run.epoch())
         say(epoch_line(len(run.history), epochs, run.history[-1]))
@@ -243,16 +251,16 @@ def epoch_line(epoch: int, epochs: int, figures: dict[str, float]) -> str:
 
 
 def out_of_patience(run: Run) -> bool:
-    """Whether as many epochs as the recipe bears have gone by without a new best."""
+    """Whether as many epochs as the recipe's `patience` have passed without a new best."""
     return 0 < run.recipe.patience <= len(run.history) - run.best_epoch
 
 
-def rarity(labels: Tensor, classes: int, balance: float) -> Tensor:
-    """What is added to the logits (K) so that rare classes are found more often.
+def logit_adjustment(labels: Tensor, classes: int, balance: float) -> Tensor:
+    """What is added to the logits (K) so that rare classes are predicted more often.
 
     `balance` times the negative logarithm of each class's share, as Menon et al. (2021) adjust
-    logits: 0 leaves the training part's shares, 1 makes all classes equally likely beforehand,
-    -1 takes the balanced sampler's equal shares back.
+    logits: 0 keeps the training part's shares as the prior, 1 makes it uniform, -1 undoes the
+    uniform prior of the balanced sampler.
     """
     shares = torch.bincount(labels, minlength=classes).clamp_min(1) / len(labels)
     return -balance * shares.log()
@@ -265,32 +273,32 @@ def brightness(pictures: Tensor) -> tuple[float, float]:
 
 
 @torch.inference_mode()
-def probabilities(classifier: nn.Module, pictures: Tensor) -> Tensor:
+def predict(classifier: nn.Module, pictures: Tensor) -> Tensor:
     """Probabilities (N, K) of uint8 pictures, in batches, in evaluation mode."""
     classifier.eval()
     return torch.cat([classifier(batch) for batch in pictures.split(500)])
 
 
-def judge(classifier: nn.Module, part: Part, label_smoothing: float) -> tuple[float, float]:
+def evaluate(classifier: nn.Module, part: Part, label_smoothing: float) -> tuple[float, float]:
     """Mean cross entropy, smoothed as in training, and accuracy on `part`.
 
-    Without the smoothing a network that has not learnt its smooth labels yet would seem best.
+    Without the smoothing, a network that has not yet learnt the smoothed labels would seem best.
     """
-    chances = probabilities(classifier, part.pictures)
-    logs = chances.clamp_min(1e-12).log()
+    probabilities = predict(classifier, part.pictures)
+    logs = probabilities.clamp_min(1e-12).log()
     loss = functional.cross_entropy(logs, part.labels, label_smoothing=label_smoothing)
-    return float(loss), float((chances.argmax(1) == part.labels).float().mean())
+    return float(loss), float((probabilities.argmax(1) == part.labels).float().mean())
 
 
 @torch.inference_mode()
 def fit_temperature(classifier: Classifier, part: Part) -> float:
-    """The temperature under which scores are as right as they say (Guo et al., 2017).
+    """The temperature that calibrates the probabilities (Guo et al., 2017), between 0.2 and 5.
 
-    That of the lowest cross entropy on `part`, the validation part, between 0.2 and 5. A few
-    pictures that are all right would make every score 1: far from 1 a temperature has to earn more.
+    It has the lowest cross entropy on `part`, the validation part, plus a penalty for being far
+    from 1: where a few pictures are all classified correctly, every score would become 1.
     """
     classifier.eval()
-    logits = torch.cat([classifier.judged_logits(batch) for batch in part.pictures.split(500)])
+    logits = torch.cat([classifier.tta_logits(batch) for batch in part.pictures.split(500)])
     candidates: list[float] = torch.logspace(math.log10(0.2), math.log10(5), 200).tolist()
 
     def loss(temperature: float) -> float:
@@ -307,7 +315,7 @@ def make_optimiser(recipe: OptimiserRecipe, module: nn.Module) -> torch.optim.Op
         isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
     ):
         raise TrainingError(
-            f"no optimiser “{recipe.name}” in torch.optim that fits; Adam and SGD are two"
+            f"no optimiser “{recipe.name}” in torch.optim can be used; try Adam or SGD"
         )
     try:
         return kind(module.parameters(), **recipe.options)
@@ -339,5 +347,5 @@ def make_schedule(
         )
     except ValueError as error:
         raise TrainingError(
-            f"{recipe.optimiser.name} does not go with “schedule” one-cycle: {error}"
+            f"{recipe.optimiser.name} does not work with “schedule” one-cycle: {error}"
         ) from error

@@ -1,14 +1,16 @@
-"""Recipes: everything that a training run depends on, as a TOML file."""
+"""Recipes: all settings of a training run, as a TOML file."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 import sys
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal
 
+import msgspec
+from msgspec import Meta
+
+from model_store.card import RENAMED_IN_RECIPES
+from model_store.validation import PlainName, complaint
 from training.augmentation import Augmentation
 from training.errors import TrainingError
 
@@ -19,130 +21,145 @@ else:
 
 SHIPPED = Path(__file__).resolve().parent / "recipes"
 
+Count = Annotated[int, Meta(ge=0)]
+Share = Annotated[float, Meta(ge=0, le=1)]
+ShareBelowOne = Annotated[float, Meta(ge=0, lt=1)]
+HeldOut = Annotated[float, Meta(gt=0, le=1e9)]
 
-@dataclass(frozen=True)
-class DataRecipe:
-    """Which data, and how it is split; see `training.datasets`.
 
-    `validation` and `test` are numbers of pictures, or below 1 shares of them, that are split
-    off by the seed `split_seed` where the data has no such part of its own: at "random", or by
-    "subject" (fold `fold` of `folds`). `size` and `channels` are those of the pictures that the
-    network takes (folders and arrays), `classes` the classes' names, in their order. `labels`
-    chooses among FER2013's and FER+'s labels. `handwriting` made-up digits are added to MNIST's
-    training part.
+class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A table of a recipe; an unknown key is an error."""
+
+
+class DataRecipe(Table, frozen=True, kw_only=True):
+    """The data and how it is split; see `training.datasets`.
+
+    `validation` and `test` are numbers of pictures or, below 1, shares. They are split off
+    with the seed `split_seed` if the data has no such part of its own: at "random", or by
+    "subject" (fold `fold` of `folds`). The network takes pictures of `size` pixels a side (0: 28
+    for MNIST, else 48) with `channels` channels. `classes` are the classes' names, in order.
+    `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic
+    digits added to MNIST's training part.
     """
 
     name: str = "mnist"
-    validation: float = 5000
-    test: float = 0.2
-    split: str = "random"
-    folds: int = 10
-    fold: int = 0
-    split_seed: int = 0
-    size: int = 48
-    channels: int = 1
-    classes: list[str] = field(default_factory=list)
-    labels: str = "original"
-    handwriting: int = 0
+    validation: HeldOut = 5000
+    test: HeldOut = 0.2
+    split: Literal["random", "subject"] = "random"
+    folds: Annotated[int, Meta(ge=3)] = 10
+    fold: Count = 0
+    split_seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
+    size: Count = 0
+    channels: Literal[1, 3] = 1
+    classes: list[str] = []
+    labels: Literal["original", "mixed", "ferplus"] = "original"
+    handwriting: Count = 0
+
+    def __post_init__(self) -> None:
+        if self.fold >= self.folds:
+            raise ValueError("“data.fold” counts from 0: it must be less than “data.folds”")
 
 
-@dataclass(frozen=True)
-class NetworkRecipe:
+class NetworkRecipe(Table, frozen=True):
     """An architecture by name, and its own options (see `training.architectures`)."""
 
     name: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """A network that `compare` trains in the place of the recipe's own, and what to call it."""
+class Candidate(Table, frozen=True):
+    """A network that `compare` trains in place of the recipe's own, and what to call it."""
 
-    label: str
+    label: PlainName
     network: NetworkRecipe
 
 
-@dataclass(frozen=True)
-class OptimiserRecipe:
+class OptimiserRecipe(Table, frozen=True):
     """An optimiser by its name in `torch.optim`, and its own options (``lr`` and the like)."""
 
     name: str = "Adam"
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = {}
 
 
-@dataclass(frozen=True)
-class FinishRecipe:
+class FineTuneRecipe(Table, frozen=True, kw_only=True):
     """A last phase after the recipe's own epochs, on pictures closer to real ones.
 
-    `epochs` more (0: none) at a learning rate that falls from `lr` to nothing, with its own
-    milder `augmentation` and without label smoothing; the optimiser is the recipe's, made anew.
-    Without `soft` it aims at one label a picture, also where the data has shares of labels.
-    `handwriting` is the share of the made-up digits, 0..1, that it goes on with.
+    It lasts `epochs` (0: there is none), at a learning rate that falls linearly from `lr` to
+    almost 0, with its own, milder `augmentation` and without label smoothing. The optimiser is the
+    recipe's, started afresh. Without `soft` the target is a single label for each picture, even if
+    the data has label shares. `handwriting` is the share of the synthetic digits, 0..1, that is
+    kept in the training part.
     """
 
-    epochs: int = 0
-    lr: float = 1e-3
+    epochs: Count = 0
+    lr: Annotated[float, Meta(gt=0, le=1000)] = 1e-3
     soft: bool = True
-    handwriting: float = 1.0
-    augmentation: Augmentation = field(default_factory=Augmentation)
+    handwriting: Share = 1.0
+    augmentation: Augmentation = Augmentation()
 
 
-@dataclass(frozen=True)
-class Recipe:
+class Recipe(Table, frozen=True, kw_only=True):
     """A training run.
 
     `schedule` is "constant"; "one-cycle" (Smith and Topin, 2018: the learning rate rises to its
-    full value over the first `warm_up` part of the run and falls to nothing); or "plateau" (the
+    full value over the first `warm_up` part of the run and falls to almost 0); or "plateau" (the
     learning rate is multiplied by `plateau_factor` after `plateau_patience` epochs without a
-    lower validation loss). `sampler` is "shuffled" or "balanced", which draws each class as often
-    as any other. `top_up` adds augmented copies to each class that holds less than that share of
-    the largest one, up to it (0: none). `standardise` is what pictures are brought to mean 0 and
-    deviation 1 by: the whole "data", or each "picture" by itself, which takes its light out.
-    `mirror` makes the network look at each picture and its mirror image and take the mean; `zoom`
-    does so for the picture that many pixels closer and further at each side (0: not).
-    `balance` makes rare classes be found more often, from 0 (as often as they are trained on) to 1
-    (as often as all others, where they are trained on as often as they come); below 0 less often,
-    down to -1 (as often as they come, where the sampler is "balanced").
-    `average` is the decay a step of the averaged weights that are then validated and exported
-    (0: none).
-    `choose_by` is what makes the best epoch: validation "accuracy", or "loss", which tells
-    networks apart that differ by a few pictures only.
-    `patience` ends a run after so many epochs without a new best (0: never). `target` is the
+    lower validation loss). `sampler` is "shuffled" or "balanced", which samples all classes
+    equally often. `top_up` adds augmented copies to each class that has less than that share of
+    the largest, until it has that size (0: none). `normalise` brings pictures to mean 0 and
+    standard deviation 1: by the statistics of the whole "data", or of each "picture", which removes
+    its brightness. Test-time augmentation: `mirror` averages the logits over each picture and its
+    mirror image, and `zoom` over the picture zoomed in and out by so many pixels at each side
+    (0: not at all).
+    `balance` shifts the class prior of the predictions: 0 keeps that of training, 1 makes all
+    classes equally likely (if they are sampled at their true frequency), and -1 restores their true
+    frequency (if the sampler is "balanced").
+    `average` is the decay per step of a moving average of the weights, which is then validated and
+    exported (0: none).
+    `choose_by` selects the best epoch: by validation "accuracy", or by "loss", which is finer if
+    epochs differ by a few pictures only.
+    `patience` stops a run after so many epochs without a new best (0: never). `target` is the
     test accuracy, 0..1, that the recipe must reach.
     """
 
-    name: str
+    name: PlainName
     description: str
-    task: str
+    task: PlainName
     network: NetworkRecipe
-    data: DataRecipe = field(default_factory=DataRecipe)
-    optimiser: OptimiserRecipe = field(default_factory=OptimiserRecipe)
-    augmentation: Augmentation = field(default_factory=Augmentation)
-    finish: FinishRecipe = field(default_factory=FinishRecipe)
-    epochs: int = 10
-    batch_size: int = 128
-    choose_by: str = "accuracy"
-    schedule: str = "constant"
-    warm_up: float = 0.2
-    plateau_factor: float = 0.5
-    plateau_patience: int = 10
-    sampler: str = "shuffled"
-    top_up: float = 0.0
-    standardise: str = "data"
+    data: DataRecipe = DataRecipe()
+    optimiser: OptimiserRecipe = OptimiserRecipe()
+    augmentation: Augmentation = Augmentation()
+    fine_tune: FineTuneRecipe = FineTuneRecipe()
+    epochs: Annotated[int, Meta(ge=1)] = 10
+    batch_size: Annotated[int, Meta(ge=2)] = 128
+    choose_by: Literal["accuracy", "loss"] = "accuracy"
+    schedule: Literal["constant", "one-cycle", "plateau"] = "constant"
+    warm_up: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    plateau_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.5
+    plateau_patience: Count = 10
+    sampler: Literal["shuffled", "balanced"] = "shuffled"
+    top_up: Share = 0.0
+    normalise: Literal["data", "picture"] = "data"
     mirror: bool = False
-    zoom: int = 0
-    balance: float = 0.0
-    label_smoothing: float = 0.0
-    average: float = 0.0
-    patience: int = 0
-    seed: int = 0
-    target: float = 0.0
-    limits: list[str] = field(default_factory=list)
-    candidates: list[Candidate] = field(default_factory=list)
+    zoom: Count = 0
+    balance: Annotated[float, Meta(ge=-1, le=1)] = 0.0
+    label_smoothing: ShareBelowOne = 0.0
+    average: ShareBelowOne = 0.0
+    patience: Count = 0
+    seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = 0
+    target: Share = 0.0
+    limits: list[str] = []
+    candidates: list[Candidate] = []
+
+    def __post_init__(self) -> None:
+        labels = [candidate.label for candidate in self.candidates]
+        if len(set(labels)) < len(labels):
+            raise ValueError("each of the “candidates” needs its own “label”")
 
     def to_dict(self) -> dict[str, Any]:
         """The recipe as plain values, for cards and for comparing runs."""
-        return dataclasses.asdict(self)
+        values: dict[str, Any] = msgspec.to_builtins(self)
+        return values
 
 
 def shipped() -> list[str]:
@@ -166,121 +183,23 @@ def read(name: str) -> Recipe:
         raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}") from error
-    recipe: Recipe = _build(Recipe, values, str(path), "")
-    _check(recipe, str(path))
-    return recipe
+    try:
+        return msgspec.convert(_with_options(values), Recipe)
+    except msgspec.ValidationError as error:
+        reason = complaint(error, Recipe, RENAMED_IN_RECIPES)
+        raise TrainingError(f"{path}: {reason}") from error
 
 
-def _build(kind: Any, values: dict[str, Any], file: str, where: str) -> Any:
-    """Makes the dataclass `kind` of `values`, naming whatever key is unknown, missing or wrong."""
-    known = {item.name: item for item in dataclasses.fields(kind)}
-    takes_options = "options" in known
-    arguments: dict[str, Any] = {}
-    for key, value in values.items():
-        if takes_options and key != "name":
-            arguments.setdefault("options", {})[key] = value
-        elif key in known:
-            arguments[key] = _value(str(known[key].type), value, file, f"{where}{key}")
-        else:
-            names = ", ".join(sorted(known))
-            raise TrainingError(f"{file}: unknown key “{where}{key}”; known are {names}")
-    for item in known.values():
-        required = (
-            item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING
-        )
-        if required and item.name not in arguments:
-            raise TrainingError(f"{file}: the key “{where}{item.name}” is missing")
-    return kind(**arguments)
-
-
-_TABLES = {
-    "DataRecipe": DataRecipe,
-    "NetworkRecipe": NetworkRecipe,
-    "OptimiserRecipe": OptimiserRecipe,
-    "Augmentation": Augmentation,
-    "FinishRecipe": FinishRecipe,
-}
-
-
-def _value(kind: str, value: Any, file: str, where: str) -> Any:
-    if kind in _TABLES:
-        if not isinstance(value, dict):
-            raise TrainingError(f"{file}: “{where}” must be a table, [{where}]")
-        return _build(_TABLES[kind], value, file, f"{where}.")
-    if kind == "list[Candidate]":
-        if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-            raise TrainingError(f"{file}: “{where}” must be tables, [[{where}]]")
-        return [_build(Candidate, item, file, f"{where}.") for item in value]
-    fits = {
-        "str": isinstance(value, str),
-        "bool": isinstance(value, bool),
-        "int": type(value) is int,
-        "float": type(value) in (int, float) and math.isfinite(value),
-        "list[str]": isinstance(value, list) and all(isinstance(item, str) for item in value),
-    }
-    if not fits[kind]:
-        raise TrainingError(f"{file}: “{where}” must be of type {kind}, not {value!r}")
-    return float(value) if kind == "float" else value
-
-
-def _check(recipe: Recipe, file: str) -> None:
-    widest = dataclasses.asdict(recipe.augmentation)
-    edge = widest.pop("edge")
-    data = recipe.data
-    rules = [
-        (recipe.epochs >= 1, "“epochs” must be 1 or more"),
-        (recipe.batch_size >= 2, "“batch_size” must be 2 or more"),
-        (
-            recipe.schedule in ("constant", "one-cycle", "plateau"),
-            "“schedule” is constant, one-cycle or plateau",
-        ),
-        (0 < recipe.plateau_factor < 1, "“plateau_factor” must lie between 0 and 1"),
-        (recipe.plateau_patience >= 0, "“plateau_patience” must be 0 or more"),
-        (recipe.sampler in ("shuffled", "balanced"), "“sampler” is shuffled or balanced"),
-        (0 <= recipe.top_up <= 1, "“top_up” must be 0 to 1"),
-        (recipe.standardise in ("data", "picture"), "“standardise” is data or picture"),
-        (recipe.choose_by in ("accuracy", "loss"), "“choose_by” is accuracy or loss"),
-        (recipe.zoom >= 0, "“zoom” must be 0 or more"),
-        (-1 <= recipe.balance <= 1, "“balance” must be -1 to 1"),
-        (recipe.finish.epochs >= 0, "“finish.epochs” must be 0 or more"),
-        (recipe.finish.lr > 0, "“finish.lr” must be above 0"),
-        (0 <= recipe.finish.handwriting <= 1, "“finish.handwriting” must be 0 to 1"),
-        (0 < recipe.warm_up < 1, "“warm_up” must lie between 0 and 1"),
-        (0 <= recipe.average < 1, "“average” must be 0 or more and less than 1"),
-        (0 <= recipe.label_smoothing < 1, "“label_smoothing” must be 0 or more and less than 1"),
-        (recipe.task in ("digit", "face"), "“task” must be digit or face"),
-        (data.validation > 0 and data.test > 0, "“data.validation” and “data.test” are above 0"),
-        (data.split in ("random", "subject"), "“data.split” is random or subject"),
-        (0 <= data.fold < data.folds >= 3, "“data.folds” is 3 or more, “data.fold” less than it"),
-        (data.size >= 8, "“data.size” must be 8 or more"),
-        (data.channels in (1, 3), "“data.channels” must be 1 or 3"),
-        (
-            data.labels in ("original", "mixed", "ferplus"),
-            "“data.labels” is original, mixed or ferplus",
-        ),
-        (data.handwriting >= 0, "“data.handwriting” must be 0 or more"),
-        (0 <= recipe.seed < 2**63, "“seed” must be 0 or more and less than 2**63"),
-        (0 <= recipe.data.split_seed < 2**32, "“data.split_seed” must be 0 to 2**32 - 1"),
-        (min(widest.values()) >= 0, "“augmentation” takes 0 or more for each change"),
-        (
-            max(widest[name] for name in ("thickness", "blur", "flip", "erase")) <= 1,
-            "“thickness”, “blur”, “flip” and “erase” are 1 at most",
-        ),
-        (edge in ("zeros", "border", "reflection"), "“edge” is zeros, border or reflection"),
-        (_plain(recipe.name), "“name” takes letters, digits, - and _"),
-        (
-            all(_plain(candidate.label) for candidate in recipe.candidates),
-            "a candidate's “label” takes letters, digits, - and _",
-        ),
-        (
-            len({candidate.label for candidate in recipe.candidates}) == len(recipe.candidates),
-            "each candidate needs a “label” of its own",
-        ),
-    ]
-    for holds, message in rules:
-        if not holds:
-            raise TrainingError(f"{file}: {message}")
-
-
-def _plain(name: str) -> bool:
-    return name.replace("-", "").replace("_", "").isalnum()
+def _with_options(table: Any) -> Any:
+    """`table` with the keys of networks and optimisers, but for the name, made their options."""
+    if not isinstance(table, dict):
+        return table
+    values = dict(table)
+    for key in ("network", "optimiser"):
+        if isinstance(held := values.get(key), dict):
+            options = {name: value for name, value in held.items() if name != "name"}
+            named = {"name": held["name"]} if "name" in held else {}
+            values[key] = {**named, "options": options}
+    if isinstance(candidates := values.get("candidates"), list):
+        values["candidates"] = [_with_options(candidate) for candidate in candidates]
+    return values

@@ -1,4 +1,4 @@
-"""What a run leaves for people: curves, confusion matrix, classification report and the like."""
+"""The reports of a run: curves, confusion matrix, classification report and others."""
 
 from __future__ import annotations
 
@@ -30,18 +30,18 @@ BINS = 15
 POINTS = 60  # of a precision-recall curve in report.json
 HARDEST = 24  # pictures in hardest.json
 
-# Data sets whose pictures may be published, and the credit that their licences ask for. All others
-# show people, are for research alone, or are the user's own: of them no picture leaves a run.
+# Data sets whose pictures may be published, and the credit that their licences require. All others
+# show people, are for research only, or are the user's own: none of their pictures are published.
 CREDITS = {"mnist": "MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0"}
 
 
-def metrics(truth: Labels, chances: NDArray[np.float32]) -> dict[str, Any]:
+def metrics(truth: Labels, probabilities: NDArray[np.float32]) -> dict[str, Any]:
     """Figures of predictions on a part: accuracy with its 95 % interval, macro F1, recall a
-    class and calibration, all in 0..1. `truth` is (N,), `chances` the probabilities (N, K).
+    class and calibration, all in 0..1. `truth` is (N,), `probabilities` (N, K).
     """
-    predicted = chances.argmax(1)
+    predicted = probabilities.argmax(1)
     hits = int((predicted == truth).sum())
-    matrix = confusion_matrix(truth, predicted, labels=range(chances.shape[1]))
+    matrix = confusion_matrix(truth, predicted, labels=range(probabilities.shape[1]))
     support = matrix.sum(1)
     return {
         "count": len(truth),
@@ -49,7 +49,7 @@ def metrics(truth: Labels, chances: NDArray[np.float32]) -> dict[str, Any]:
         "accuracy_interval": wilson(hits, len(truth)),
         "macro_f1": float(f1_score(truth, predicted, average="macro", zero_division=0)),
         "recall": [float(r) for r in matrix.diagonal() / np.maximum(support, 1)],
-        "calibration_error": calibration_error(truth, chances),
+        "calibration_error": calibration_error(truth, probabilities),
     }
 
 
@@ -61,9 +61,9 @@ def wilson(hits: int, count: int) -> list[float]:
     return [(middle - reach) / (1 + z * z / count), (middle + reach) / (1 + z * z / count)]
 
 
-def calibration_error(truth: Labels, chances: NDArray[np.float32]) -> float:
+def calibration_error(truth: Labels, probabilities: NDArray[np.float32]) -> float:
     """The expected calibration error of the best label's score (Guo et al., 2017), 0..1."""
-    score, right = chances.max(1), chances.argmax(1) == truth
+    score, right = probabilities.max(1), probabilities.argmax(1) == truth
     bins = np.minimum((score * BINS).astype(int), BINS - 1)
     gaps = [
         abs(float(right[bins == index].mean() - score[bins == index].mean()))
@@ -77,58 +77,60 @@ def write(
     folder: Path,
     names: list[str],
     truth: Labels,
-    chances: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
     history: list[dict[str, float]] | None,
 ) -> None:
     """Writes the report of a run on its test part into `folder`; no curves without a history.
 
     In report.json ``precision_recall`` holds each class's curve as [recall, precision] points.
     """
-    predicted = chances.argmax(1)
+    predicted = probabilities.argmax(1)
     matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
-    text = table(truth, chances, names)
+    text = table(truth, probabilities, names)
     figures = classification_report(truth, predicted, output_dict=True, **_layout(names))
     (folder / "report.txt").write_text(text, encoding="utf-8")
-    areas = average_precision(truth, chances)
+    areas = average_precision(truth, probabilities)
     _write_json(
         folder / "report.json",
         {
             **figures,
             "confusion_matrix": matrix.tolist(),
             "average_precision": areas,
-            "precision_recall": precision_recall(truth, chances),
+            "precision_recall": precision_recall(truth, probabilities),
         },
     )
     if history is not None:
         _write_json(folder / "history.json", history)
         draw_curves(history, folder / "curves.png")
     draw_matrix(matrix, names, folder / "confusion_matrix.png")
-    draw_precision_recall(truth, chances, names, folder / "precision_recall.png")
+    draw_precision_recall(truth, probabilities, names, folder / "precision_recall.png")
     draw_text(text, folder / "report.png")
 
 
-def average_precision(truth: Labels, chances: NDArray[np.float32]) -> list[float | None]:
-    """The area under each class's precision-recall curve, 0..1; none where there is no picture."""
+def average_precision(truth: Labels, probabilities: NDArray[np.float32]) -> list[float | None]:
+    """The area under each class's precision-recall curve, 0..1; none without pictures."""
     return [
-        float(average_precision_score(truth == label, chances[:, label]))
+        float(average_precision_score(truth == label, probabilities[:, label]))
         if (truth == label).any()
         else None
-        for label in range(chances.shape[1])
+        for label in range(probabilities.shape[1])
     ]
 
 
-def precision_recall(truth: Labels, chances: NDArray[np.float32]) -> list[list[list[float]] | None]:
+def precision_recall(
+    truth: Labels, probabilities: NDArray[np.float32]
+) -> list[list[list[float]] | None]:
     """Each class's precision-recall curve as at most `POINTS` points [recall, precision] by rising
-    recall, from the best precision at full recall down; none where there is no picture.
+    recall, from the best precision at full recall down; none for a class without pictures.
     """
     return [
-        _thinned(truth == label, chances[:, label]) if (truth == label).any() else None
-        for label in range(chances.shape[1])
+        _thinned(truth == label, probabilities[:, label]) if (truth == label).any() else None
+        for label in range(probabilities.shape[1])
     ]
 
 
 def _thinned(right: NDArray[np.bool_], score: NDArray[np.float32]) -> list[list[float]]:
-    """The points of the curve without which lines between the others would miss it the most."""
+    """The points of the curve that straight lines between the others would miss the most."""
     precision, recall, _ = precision_recall_curve(right, score)
     whole = np.flatnonzero(recall == 1)[-1]  # lower thresholds only lose precision
     points = np.stack([recall[whole:], precision[whole:]], 1)[::-1]
@@ -148,7 +150,7 @@ def write_hardest(
     folder: Path,
     names: list[str],
     truth: Labels,
-    chances: NDArray[np.float32],
+    probabilities: NDArray[np.float32],
     *,
     pictures: NDArray[np.uint8],
     data: str,
@@ -162,12 +164,12 @@ def write_hardest(
     if data not in CREDITS:
         file.unlink(missing_ok=True)
         return
-    order = chances[np.arange(len(truth)), truth].argsort(kind="stable")[:HARDEST]
+    order = probabilities[np.arange(len(truth)), truth].argsort(kind="stable")[:HARDEST]
     told = [
         {
             "label": names[truth[index]],
-            "prediction": names[chances[index].argmax()],
-            "score": round(float(chances[index].max()), 4),
+            "prediction": names[probabilities[index].argmax()],
+            "score": round(float(probabilities[index].max()), 4),
             "picture": _data_url(pictures[index]),
         }
         for index in order
@@ -184,10 +186,10 @@ def _data_url(picture: NDArray[np.uint8]) -> str:
 
 
 def draw_precision_recall(
-    truth: Labels, chances: NDArray[np.float32], names: list[str], file: Path
+    truth: Labels, probabilities: NDArray[np.float32], names: list[str], file: Path
 ) -> None:
-    """A precision-recall curve a class, each in a panel of its own, with its average precision."""
-    areas = average_precision(truth, chances)
+    """A panel for each class with its precision-recall curve and average precision."""
+    areas = average_precision(truth, probabilities)
     columns = min(5, len(names))
     rows = -(-len(names) // columns)
     figure, panels = plt.subplots(
@@ -201,7 +203,7 @@ def draw_precision_recall(
         panel.set(title=names[label], xlim=(0, 1.02), ylim=(0, 1.02))
         panel.grid(alpha=0.3)
         if areas[label] is not None:
-            precision, recall, _ = precision_recall_curve(truth == label, chances[:, label])
+            precision, recall, _ = precision_recall_curve(truth == label, probabilities[:, label])
             panel.step(recall, precision, where="post")
             panel.text(0.05, 0.06, f"AP {areas[label]:.3f}", transform=panel.transAxes)
     figure.supxlabel("recall")
@@ -209,9 +211,9 @@ def draw_precision_recall(
     _save(figure, file)
 
 
-def table(truth: Labels, chances: NDArray[np.float32], names: list[str]) -> str:
+def table(truth: Labels, probabilities: NDArray[np.float32], names: list[str]) -> str:
     """Precision, recall, F1 and support for each class, as text."""
-    text: str = classification_report(truth, chances.argmax(1), digits=4, **_layout(names))
+    text: str = classification_report(truth, probabilities.argmax(1), digits=4, **_layout(names))
     return text
 
 
@@ -235,7 +237,7 @@ def draw_curves(history: list[dict[str, float]], file: Path) -> None:
 
 
 def draw_matrix(matrix: NDArray[np.int64], names: list[str], file: Path) -> None:
-    """The confusion matrix: a row a true label, coloured by the share of its row."""
+    """The confusion matrix: rows are true labels, coloured by the share of the row."""
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
     side = 2 + 0.6 * len(names)
     figure, panel = plt.subplots(figsize=(side, side), layout="constrained")
@@ -265,7 +267,7 @@ def _save(figure: Any, file: Path) -> None:
 
 
 def _write_json(file: Path, values: Any) -> None:
-    """Writes indented JSON, but a list of numbers on one line, so that a matrix looks like one."""
+    """Writes indented JSON, with lists of numbers on one line, so that matrices are readable."""
     text = json.dumps(values, indent=1)
     text = re.sub(r"\[[^][{}\"]*\]", lambda numbers: json.dumps(json.loads(numbers[0])), text)
     file.write_text(text + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""In which order, and how often, a training part's pictures are drawn."""
+"""Which pictures of a training part an epoch takes, in which order and how often."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from training.augmentation import Augmentation
 from training.datasets import Part
 
 
-def drawn(labels: Tensor, sampler: str, generator: torch.Generator) -> Tensor:
-    """Indices (N,) of an epoch over `labels`: each once for "shuffled"; for "balanced" drawn with
-    replacement, each class as often as any other.
+def sample_indices(labels: Tensor, sampler: str, generator: torch.Generator) -> Tensor:
+    """Indices (N,) of an epoch over `labels`: each once for "shuffled"; for "balanced" sampled
+    with replacement, each class as often as any other.
     """
     if sampler == "shuffled":
         return torch.randperm(len(labels), generator=generator)
@@ -32,7 +32,7 @@ def topped_up(
         places = (part.labels == label).nonzero().flatten()
         lacking = max(0, wanted - len(places))
         chosen.append(places[torch.randint(len(places), (lacking,), generator=generator)])
-    copied = part.only(torch.cat(chosen))
+    copied = part.subset(torch.cat(chosen))
     if not len(copied):
         return part
     changed = augmentation(copied.pictures.float() / 255, generator)

@@ -5,14 +5,13 @@ import { t } from "./texts.js";
 
 export class Answer {
   #root;
-  #fills;
-  #scores;
+  #rows; // of each label
 
   /** `root` holds the elements named by their `data-part`. */
   constructor(root) {
     this.#root = root;
-    this.#fills = [...root.querySelectorAll("[data-part=fill]")];
-    this.#scores = [...root.querySelectorAll("[data-part=bar-score]")];
+    const rows = [...root.querySelectorAll("tr[data-label]")];
+    this.#rows = new Map(rows.map((row) => [row.dataset.label, row]));
   }
 
   /** Marks whether what is shown is about to change. */
@@ -21,11 +20,12 @@ export class Answer {
   }
 
   /** Shows one result of /api/predict: a digit, or a number with its least sure digit selected. */
-  show({ label, score, predictions, subjects }) {
+  show(result) {
+    const { label, score, subjects } = result;
     this.#part("label").textContent = label;
     this.#root.style.setProperty("--length", label.length);
     this.#part("score").textContent = percent(score);
-    this.#part("sureness").textContent = doubt(predictions) || t("js.answer.score");
+    this.#part("sureness").textContent = doubt(result) || t("js.answer.score");
     const scores = subjects.map((subject) => subject.score);
     this.#list(subjects);
     this.#select(subjects, scores.indexOf(Math.min(...scores)));
@@ -42,7 +42,7 @@ export class Answer {
     image.removeAttribute("src");
     const which = this.#part("which");
     which.textContent = which.dataset.text;
-    for (const digit of this.#fills.keys()) this.#bar(digit, null, false);
+    for (const label of this.#rows.keys()) this.#bar(label, null, false);
     this.#root.dataset.state = "empty";
   }
 
@@ -94,9 +94,10 @@ export class Answer {
     return this.#root.querySelector(`[data-part=${name}]`);
   }
 
-  #bar(digit, score, best) {
-    this.#fills[digit].style.transform = `scaleX(${score ?? 0})`;
-    this.#scores[digit].textContent = score === null ? "–" : percent(score);
-    this.#fills[digit].closest("tr").classList.toggle("is-best", best);
+  #bar(label, score, best) {
+    const row = this.#rows.get(label);
+    row.querySelector("[data-part=fill]").style.transform = `scaleX(${score ?? 0})`;
+    row.querySelector("[data-part=bar-score]").textContent = score === null ? "–" : percent(score);
+    row.classList.toggle("is-best", best);
   }
 }

@@ -83,7 +83,7 @@ function start() {
   notice(null);
   const url = new URL(drop.dataset.predictUrl, location);
   url.searchParams.set("model", model.value);
-  if (isForFaces()) url.searchParams.set("faces", faces.value);
+  if (takesCrops()) url.searchParams.set("faces", faces.value);
   queue.start(url);
   say(progress());
   tell();
@@ -174,12 +174,15 @@ function download() {
   saveAs(new Blob([text], { type: "text/csv;charset=utf-8" }), `${model.value}.csv`);
 }
 
-function isForFaces() {
-  return model.selectedOptions[0].dataset.task === "face";
+function takesCrops() {
+  return "takesCrops" in model.selectedOptions[0].dataset;
 }
 
+/** Shows whether crops can be sent, and how the command names the model. */
 function showFaces() {
-  faces.parentElement.hidden = !isForFaces();
+  const isDefault = model.value === model.dataset.default;
+  element("command-model").textContent = isDefault ? "" : ` --model ${model.value}`;
+  faces.parentElement.hidden = !takesCrops();
 }
 
 /** Shows `problem`; with null, that there is none. */

@@ -13,7 +13,6 @@ const ARROWS = {
 
 export class KeyboardPen {
   #pad;
-  #canvas;
   #marker; // the element that shows where the pen is
   #say;
   #held = new Set(); // two arrows held together draw a slant
@@ -23,14 +22,14 @@ export class KeyboardPen {
   /** `say(text)` tells a screen reader what the pen does. */
   constructor(pad, canvas, marker, say) {
     this.#pad = pad;
-    this.#canvas = canvas;
     this.#marker = marker;
     this.#say = say;
     canvas.addEventListener("keydown", (event) => this.#onKey(event));
     canvas.addEventListener("keyup", (event) => this.#held.delete(event.key));
     canvas.addEventListener("focus", () => this.#show(canvas.matches(":focus-visible")));
     canvas.addEventListener("blur", () => this.#rest());
-    canvas.addEventListener("pointerdown", () => this.#rest());
+    // Before the pad hears of it: lifting this pen must not end the stroke that begins here.
+    canvas.addEventListener("pointerdown", () => this.#rest(), { capture: true });
   }
 
   /** Lifts the pen, as when the drawing under it was taken away. */

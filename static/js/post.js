@@ -74,7 +74,9 @@ function remembered() {
 function remember() {
   try {
     sessionStorage.setItem(NAME, key);
-  } catch {}
+  } catch {
+    // It is forgotten with the page.
+  }
 }
 
 if (form) {

@@ -55,8 +55,9 @@ export class Reader {
     const picture = this.#wanted();
     this.#wanted = null;
     const outcome = await this.#ask(await picture, flight);
-    if (this.#flight !== flight) return;
+    if (this.#flight !== flight) return; // what was stopped has not failed
     this.#flight = null;
+    if (outcome.error) this.#nextAt = performance.now() + outcome.wait;
     if (this.#wanted) this.#send();
     this.#tell(outcome);
   }
@@ -70,15 +71,12 @@ export class Reader {
       if (response.status === 422) return { blank: true };
       const failed = t("js.reader.failed", { status: response.status });
       const problem = problemOf(await response.json().catch(() => null), failed);
-      return this.#failure(problem, response.headers.get("Retry-After"));
+      const seconds = Number(response.headers.get("Retry-After"));
+      return { error: problem, wait: seconds * 1000 || PAUSE_AFTER_FAILURE };
     } catch (cause) {
       const slow = cause.name === "TimeoutError";
-      return this.#failure(new Problem(slow ? t("js.reader.slow") : t("js.reader.unreachable")));
+      const error = new Problem(slow ? t("js.reader.slow") : t("js.reader.unreachable"));
+      return { error, wait: PAUSE_AFTER_FAILURE };
     }
-  }
-
-  #failure(error, seconds) {
-    this.#nextAt = performance.now() + (Number(seconds) * 1000 || PAUSE_AFTER_FAILURE);
-    return { error };
   }
 }

@@ -2,14 +2,12 @@
 
 import { labelled, number, t } from "./texts.js";
 
-const SURE = 0.8; // a score below it is said to be unsure
-
 export function percent(score, digits = 1) {
   return `${number(100 * score, digits)} %`;
 }
 
 /** What an answer that is not sure hesitates between, in words; "" of one that is sure. */
-export function doubt([best, next]) {
-  if (best.score >= SURE || !next) return "";
+export function doubt({ verdict, predictions: [best, next] }) {
+  if (verdict === "sure" || !next) return "";
   return t("js.score.unsure", { first: labelled(best.label), second: labelled(next.label) });
 }

@@ -5,13 +5,11 @@ import { whenDropped, whenPicturePasted } from "./transfer.js";
 /** Dispatches "picture" with the file as `detail` when one is laid there. */
 export class Sheet extends EventTarget {
   #image;
-  #paper;
 
   /** `image` lies over the pad in `paper`; `input` opens a file. */
   constructor(image, paper, input) {
     super();
     this.#image = image;
-    this.#paper = paper;
     input.addEventListener("change", () => {
       this.#lay(input.files[0]);
       input.value = ""; // the same file can be opened again

@@ -90,8 +90,9 @@ export class Table {
   }
 }
 
-function line({ label, score, predictions }) {
-  const unsure = doubt(predictions);
+function line(answer) {
+  const { label, score } = answer;
+  const unsure = doubt(answer);
   const fill = make("span", "fill");
   fill.style.transform = `scaleX(${score})`;
   const bar = make("div", "bar", make("span", "track", fill), make("span", "percent", percent(score)));

@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 from urllib.error import URLError
@@ -20,6 +21,8 @@ from playwright.sync_api import Browser, Error, Page, sync_playwright
 from samples import ByLight, face_card, script
 
 from model_store import save
+
+from .fonts import SETS, environment, missing
 
 ROOT = Path(__file__).resolve().parents[2]
 FLAGS = [
@@ -33,6 +36,12 @@ FLAGS = [
     "--host-resolver-rules=MAP glimpse.test 127.0.0.1",
 ]
 OpenPage = Callable[..., Page]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Says once which fonts the layout was not tested with."""
+    if told := missing():
+        terminalreporter.write_line(told)
 
 
 @contextmanager
@@ -90,22 +99,38 @@ def wait_until_ready(url: str, process: subprocess.Popen[bytes], log: Path) -> N
 
 # Not of the session's scope: Playwright keeps an event loop running, which others would trip over.
 @pytest.fixture(scope="package")
-def browser() -> Iterator[Browser]:
+def launch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], Browser]]:
+    """Gives the Chromium that has a set of fonts; each is started when a test first asks for it."""
     names = ("chromium", "chromium-browser", "google-chrome")
     path = os.environ.get("CHROMIUM") or next(filter(None, map(shutil.which, names)), None)
     with sync_playwright() as playwright:
-        try:
-            chromium = playwright.chromium.launch(executable_path=path, args=FLAGS)
-        except Error as error:
-            reason = (
-                "no Chromium to test the pages with: install the package `chromium`, or set "
-                f"CHROMIUM to the path of one ({error.message.splitlines()[0]})"
-            )
-            if os.environ.get("CI") == "true":
-                pytest.fail(reason)
-            pytest.skip(reason)
-        yield chromium
-        chromium.close()
+
+        @cache
+        def launch_(name: str) -> Browser:
+            variables = {**os.environ, **environment(name, tmp_path_factory.mktemp("fonts"))}
+            return playwright.chromium.launch(executable_path=path, args=FLAGS, env=variables)
+
+        yield launch_
+
+
+@pytest.fixture
+def fonts(request: pytest.FixtureRequest) -> str:
+    """The set of fonts that the pages are shown in."""
+    return str(getattr(request, "param", SETS[0]))
+
+
+@pytest.fixture
+def browser(launch: Callable[[str], Browser], fonts: str) -> Browser:
+    try:
+        return launch(fonts)
+    except Error as error:
+        reason = (
+            "no Chromium to test the pages with: install the package `chromium`, or set "
+            f"CHROMIUM to the path of one ({error.message.splitlines()[0]})"
+        )
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ NUMBER = [
     for stroke in placed(HANDS["plain"][digit], 0.04 + 0.24 * place, 0.35, 0.2)
 ]
 SLOW = 20_000  # ms in which an answer comes on a busy machine
-WHY = re.compile("speaks for .*, in red")
+WHY = re.compile("Evidence for .*, in red")
 
 
 def nothing(page: Page) -> None:

@@ -17,6 +17,7 @@ from playwright.sync_api import Page, expect
 from samples import encode, seven
 
 from .conftest import ROOT, OpenPage
+from .fonts import in_every_font
 
 PHOTOS = Path(__file__).resolve().parents[1] / "photos"
 SLOW = 60_000  # ms in which all answers come on a busy machine
@@ -25,7 +26,8 @@ SLOW = 60_000  # ms in which all answers come on a busy machine
 # {status, body, headers}, "lost", or "held" until the page gives it up.
 STUB = """() => {
     Object.assign(window, { replies: [], asked: [], under: 0, mostUnder: 0 });
-    const subject = { box: { x: 1, y: 2, width: 3, height: 4 }, label: "7", score: 1 };
+    const box = { x: 1, y: 2, width: 3, height: 4 };
+    const subject = { box, label: "7", score: 1, verdict: "sure" };
     const labels = [..."0123456789"].map((label) => ({ label, score: Number(label === "7") }));
     const result = { ...subject, predictions: labels.sort((a, b) => b.score - a.score) };
     window.fetch = async (url, { body, signal }) => {
@@ -220,7 +222,8 @@ def test_other_settings_ask_about_all_pictures_anew(page: Page):
 
 def test_an_answer_that_is_not_sure_says_its_second_guess(stubbed: Page):
     scores = [{"label": "4", "score": 0.6}, {"label": "9", "score": 0.4}]
-    result = {"label": "4", "score": 0.6, "predictions": scores, "subjects": []}
+    result = {"label": "4", "score": 0.6, "verdict": "unsure", "predictions": scores}
+    result["subjects"] = []
     reply(stubbed, {"status": 200, "body": {"results": [result]}})
     choose(stubbed, *sevens(1))
     done(stubbed, "1 of 1")
@@ -285,7 +288,7 @@ def test_too_many_requests_are_waited_for(open_page: OpenPage):
     reply(page, {"status": 429, "headers": {"Retry-After": "30"}, "body": {"detail": "Wait."}})
     choose(page, *sevens(1))
     page.clock.run_for(10)
-    expect(page.get_by_test_id("count")).to_contain_text("going on in 30 s")
+    expect(page.get_by_test_id("count")).to_contain_text("continuing in 30 s")
     page.clock.run_for(28_000)
     assert len(asked(page)) == 1
     page.clock.run_for(3_000)
@@ -305,7 +308,7 @@ def test_a_connection_lost_twice_is_said_and_can_be_gone_on_from(stubbed: Page):
     reply(stubbed, "lost", "lost")
     choose(stubbed, *sevens(2))
     expect(stubbed.get_by_test_id("error")).to_contain_text("cannot be reached")
-    expect(stubbed.get_by_test_id("go")).to_have_text("Go on")
+    expect(stubbed.get_by_test_id("go")).to_have_text("Continue")
     stubbed.get_by_test_id("go").click()
     done(stubbed, "2 of 2")
     expect(stubbed.get_by_test_id("error")).to_be_hidden()
@@ -320,7 +323,8 @@ def test_what_every_picture_would_be_told_is_told_once(stubbed: Page):
 
 
 def test_a_picture_for_which_a_request_had_no_time_is_sent_alone(stubbed: Page):
-    result = {"label": "7", "score": 1, "predictions": [{"label": "7", "score": 1}], "subjects": []}
+    seven = {"label": "7", "score": 1}
+    result = {**seven, "verdict": "sure", "predictions": [seven], "subjects": []}
     late = {"error": PROBLEM}
     reply(stubbed, {"status": 200, "body": {"results": [result, late, late]}})
     choose(stubbed, *sevens(3))
@@ -349,7 +353,7 @@ def test_stop_stops_and_go_on_goes_on(stubbed: Page):
     choose(stubbed, *sevens(40))
     expect(stubbed.get_by_test_id("count")).to_have_text("8 of 40")
     stubbed.get_by_test_id("go").press("Enter")
-    expect(stubbed.get_by_test_id("go")).to_have_text("Go on")
+    expect(stubbed.get_by_test_id("go")).to_have_text("Continue")
     assert len(asked(stubbed)) == 3
     assert stubbed.evaluate("window.under") == 0
     stubbed.get_by_test_id("go").press("Enter")
@@ -372,7 +376,7 @@ def test_clear_empties_the_page_and_forgets_what_is_under_way(stubbed: Page):
 def test_the_table_is_sorted_by_its_head(stubbed: Page):
     def result(label: str, score: float) -> dict[str, Any]:
         told = {"label": label, "score": score}
-        return {**told, "predictions": [told], "subjects": []}
+        return {**told, "verdict": "sure", "predictions": [told], "subjects": []}
 
     problem = {"error": {"status": 400, "detail": "This is not an image."}}
     results = [result("10", 0.9), problem, result("9", 0.95), result("3", 0.99)]
@@ -440,6 +444,7 @@ def test_thumbnails_are_a_few_pixels_of_what_is_seen(page: Page):
     assert page.locator("#answers img").count() == 0
 
 
+@in_every_font
 @pytest.mark.parametrize("width", [320, 360, 768, 1440])
 def test_the_page_never_scrolls_sideways(stubbed: Page, width: int):
     stubbed.set_viewport_size({"width": width, "height": 740})

@@ -14,6 +14,7 @@ from samples import encode, seven
 from app.pages import pretty
 
 from .conftest import OpenPage
+from .fonts import in_every_font
 
 WIDTHS = [320, 360, 768, 1440]
 SLOW = 20_000  # ms in which an answer comes on a busy machine
@@ -209,6 +210,7 @@ def test_without_javascript_the_page_is_a_reference(open_page: OpenPage):
     expect(page.get_by_role("button", name="Send")).to_have_count(0)
 
 
+@in_every_font
 def test_the_page_never_scrolls_sideways(page: Page, attempt: Locator):
     send(attempt)
     for width in WIDTHS:

@@ -23,6 +23,7 @@ from .drawing import (
     settle,
     touch,
 )
+from .fonts import in_every_font
 from .scenes import SEVEN
 
 PREDICT = "**/api/predict*"
@@ -109,6 +110,7 @@ def test_the_answer_comes_while_the_pen_is_still_down(page: Page):
     page.mouse.up()
 
 
+@in_every_font
 def test_an_answer_moves_nothing_on_the_page(page: Page):
     def places() -> list[dict[str, float]]:
         return page.evaluate(
@@ -153,6 +155,18 @@ def test_an_answer_to_a_cleared_drawing_does_not_show(page: Page):
     )
     page.wait_for_timeout(200)
     expect(page.get_by_test_id("digit-label")).to_have_text("1")
+
+
+def test_after_clear_the_next_drawing_is_read_without_delay(page: Page):
+    page.clock.install(time=0)
+    page.reload()
+    page.clock.pause_at(3600)
+    held = held_requests(page)
+    for count, glyph in enumerate([DOT, DOWNSTROKE], start=1):
+        draw(page, glyph)
+        page.clock.run_for(100)  # ms, of the 1,000 that follow a failure
+        wait_for(page, held, count)
+        page.get_by_test_id("clear").click()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
@@ -329,6 +343,16 @@ def test_a_lifted_pen_moves_without_drawing(page: Page):
     assert not has_ink(page, 0.5, 0.4)
 
 
+def test_the_mouse_draws_where_the_pen_of_the_keyboard_is_still_down(page: Page):
+    pad = page.get_by_test_id("pad")
+    pad.press("Space")
+    draw(page, DOWNSTROKE)
+    assert has_ink(page, 0.5, 0.7)
+    for _ in range(4):
+        pad.press("ArrowRight")
+    assert not has_ink(page, 0.65, 0.25)  # the mouse has lifted the keyboard's pen
+
+
 def test_the_keys_are_explained_to_those_who_cannot_see_them(page: Page):
     described = page.get_by_test_id("pad").get_attribute("aria-describedby")
     expect(page.locator(f"#{described}")).to_contain_text("Space puts it down")
@@ -376,7 +400,7 @@ def test_a_problem_of_the_server_is_shown_until_the_next_answer(page: Page):
 def test_a_failure_without_a_problem_says_what_to_do(page: Page):
     page.route(PREDICT, lambda route: route.fulfill(status=502, body="<h1>Bad gateway</h1>"))
     draw(page, DOWNSTROKE)
-    expect(page.get_by_test_id("error")).to_contain_text("Draw on to try again")
+    expect(page.get_by_test_id("error")).to_contain_text("Keep drawing to try again")
 
 
 def test_without_a_network_the_page_says_what_to_do_and_recovers(page: Page):
@@ -401,6 +425,7 @@ def test_a_picture_with_nothing_to_read_is_no_error(page: Page):
 # Looks
 
 
+@in_every_font
 def test_pad_and_answer_fit_on_a_phone_together(open_page: OpenPage):
     page = open_page(viewport={"width": 360, "height": 640})
     draw(page, SEVEN)

@@ -61,11 +61,11 @@ def test_one_digit_has_no_list_of_digits(page: Page):
 def test_a_picture_is_read_in_place_of_a_drawing(page: Page, way: str):
     lay(page, way, encode(seven()))
     expect(page.get_by_test_id("digit-label")).to_have_text("7")
-    expect(page.get_by_alt_text("The picture that is read")).to_be_visible()
+    expect(page.get_by_alt_text("The picture being read")).to_be_visible()
     draw(page, DOWNSTROKE)
     settle(page)
     expect(page.get_by_test_id("digit-label")).to_have_text("1")
-    expect(page.get_by_alt_text("The picture that is read")).to_be_hidden()
+    expect(page.get_by_alt_text("The picture being read")).to_be_hidden()
 
 
 def test_clear_takes_the_picture_away(page: Page):
@@ -90,15 +90,10 @@ def test_the_drawing_can_be_saved(page: Page):
         assert picture.size == (280, 280)
 
 
-@pytest.mark.parametrize(
-    ("scores", "text"),
-    [((0.79, 0.2), "not sure: 4 or 9"), ((0.8, 0.2), "is how sure the network is")],
-)
-def test_an_unsure_answer_says_so(page: Page, scores: tuple[float, float], text: str):
-    predictions = [
-        {"label": label, "score": score} for label, score in zip("49", scores, strict=True)
-    ]
-    told = {"label": "4", "score": scores[0], "predictions": predictions, "seen": BLANK}
+@pytest.mark.parametrize(("verdict", "text"), [("unsure", "not sure: 4 or 9"), ("sure", "sure")])
+def test_an_unsure_answer_says_so(page: Page, verdict: str, text: str):
+    predictions = [{"label": "4", "score": 0.7}, {"label": "9", "score": 0.3}]
+    told = {**predictions[0], "predictions": predictions, "verdict": verdict, "seen": BLANK}
     result = {**told, "subjects": [{**told, "box": {}}]}
     page.route("**/api/predict*", lambda route: route.fulfill(json={"results": [result]}))
     draw(page, SEVEN)
@@ -111,7 +106,7 @@ def test_why_shows_what_speaks_for_the_answer(page: Page):
     seen = page.get_by_test_id("seen")
     before = seen.get_attribute("src")
     page.get_by_label("Show why").check()
-    expect(page.get_by_alt_text("What of it speaks for 7, in red")).to_be_visible()
+    expect(page.get_by_alt_text("Evidence for 7, in red")).to_be_visible()
     assert seen.get_attribute("src") != before
     page.get_by_label("Show why").uncheck()
     expect(seen).to_have_attribute("src", before or "")

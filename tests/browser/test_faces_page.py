@@ -192,7 +192,7 @@ def test_why_shows_what_speaks_for_the_answer_and_keeps_the_face(page: Page):
     labels(page, 4)
     page.locator(".face").nth(2).click()
     page.get_by_label("Show why").check()
-    explained = page.get_by_alt_text(re.compile("speaks for .*, in red"))
+    explained = page.get_by_alt_text(re.compile("Evidence for .*, in red"))
     expect(explained).to_be_visible(timeout=SLOW)
     expect(page.locator(".face").nth(2)).to_have_attribute("aria-pressed", "true")
     of_the_third = explained.get_attribute("src")

@@ -27,7 +27,7 @@ def copied(page: Page, name: str) -> str:
     return text
 
 
-def test_the_gallery_leads_to_a_model_and_to_a_comparison(open_page: OpenPage):
+def test_the_list_leads_to_a_model_and_to_a_comparison(open_page: OpenPage):
     page = open_page("/")
     page.get_by_role("navigation").get_by_role("link", name="Models").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Models")
@@ -57,7 +57,7 @@ def test_without_a_clipboard_the_text_is_copied_by_the_old_way(page: Page):
     page.evaluate(
         "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }"
     )
-    assert copied(page, "train") == "python -m training train digits --publish"
+    assert copied(page, "train") == "python -m training train digits.toml --publish --store STORE"
 
 
 def test_where_nothing_can_copy_the_text_is_selected(page: Page):
@@ -70,7 +70,7 @@ def test_where_nothing_can_copy_the_text_is_selected(page: Page):
     page.locator("[data-copy=train]").click()
     expect(page.locator("[data-copy=train]")).to_have_text("Press Ctrl C")
     selected = page.evaluate("getSelection().toString()")
-    assert selected == "python -m training train digits --publish"
+    assert selected == "python -m training train digits.toml --publish --store STORE"
 
 
 def test_the_python_snippet_runs(page: Page, tmp_path: Path):

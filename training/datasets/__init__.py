@@ -6,41 +6,64 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import tasks
+from tasks import InputSpec
 from training.datasets import arrays, fer2013, folders, mnist
-from training.datasets.parts import Data, Part, split, twins
+from training.datasets.parts import Data, Part, Preparer, duplicates, split
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
 __all__ = ["DATASETS", "Data", "Part", "load", "split"]
 
-DATASETS: dict[str, Callable[[DataRecipe, Path | None], Data]] = {
+DATASETS: dict[str, Callable[[DataRecipe, Path | None, Preparer], Data]] = {
     "mnist": mnist.load,
     "fer2013": fer2013.load,
     "folders": folders.load,
     "arrays": arrays.load,
 }
+NATIVE_SIZES = {"mnist": mnist.SIZE}  # in pixels; of all others 48
 
 
-def load(recipe: DataRecipe, folder: Path | None) -> Data:
-    """The data that `recipe` names, from `folder` or else downloaded; raises `TrainingError`.
+def load(recipe: DataRecipe, folder: Path | None, task: str, spec: InputSpec | None = None) -> Data:
+    """The data that `recipe` names, from `folder`, or downloaded; raises `TrainingError`.
 
-    Pictures for training that the validation or the test part holds too are left out, MNIST
-    excepted, which has none: a figure on pictures seen in training says nothing.
+    All pictures are prepared by `task`, as in serving, for the input `spec`, or by default for
+    the recipe's.
+
+    Training pictures that the validation or the test part holds too, pixel by pixel, are left
+    out: accuracy on pictures seen in training says nothing. MNIST, which has none, isn't searched.
     """
     if recipe.name not in DATASETS:
         raise TrainingError(f"no data set “{recipe.name}”; known are {', '.join(DATASETS)}")
-    data = DATASETS[recipe.name](recipe, folder)
+    data = DATASETS[recipe.name](recipe, folder, _preparer(recipe, task, spec))
     if recipe.name == "mnist":
         return data
-    seen = twins(data.training, [data.validation, data.test])
+    seen = duplicates(data.training, [data.validation, data.test])
     return dataclasses.replace(
         data,
-        training=data.training.only(~seen),
+        training=data.training.subset(~seen),
         description={
             **data.description,
             "training": int((~seen).sum()),
             "validation": len(data.validation),
             "test": len(data.test),
-            "twins_left_out": int(seen.sum()),
+            "duplicates_left_out": int(seen.sum()),
         },
     )
+
+
+def _preparer(recipe: DataRecipe, name: str, spec: InputSpec | None) -> Preparer:
+    try:
+        task = tasks.get(name)
+    except tasks.UnknownTaskError as error:
+        raise TrainingError(f"“task”: {error}") from error
+    if spec is None:
+        size = recipe.size or NATIVE_SIZES.get(recipe.name, 48)
+        spec = InputSpec((recipe.channels, size, size), task.preprocessing)
+    if reason := task.misfit(spec):
+        channels, height, width = spec.shape
+        raise TrainingError(
+            f"the task {name} does not support pictures of {height} × {width} pixels in {channels} "
+            f"channel(s): {reason}; change “data.size” or “data.channels”"
+        )
+    return Preparer(task, spec)

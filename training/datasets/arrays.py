@@ -12,14 +12,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.datasets.folders import split_off
-from training.datasets.parts import Data, Part
+from training.datasets.parts import Data, Part, Preparer
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
 PREFIXES = {"train": "training", "val": "validation", "validation": "validation", "test": "test"}
 
 
-def load(recipe: DataRecipe, folder: Path | None) -> Data:
+def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
     """Arrays ``train_data`` and ``train_labels`` from a .npz file, or .npy files in a folder.
 
     ``val_data``, ``val_labels``, ``test_data`` and ``test_labels`` are taken where they are, else
@@ -37,7 +37,8 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
         if f"{prefix}_data" in arrays:
             if f"{prefix}_labels" not in arrays:
                 raise TrainingError(f"{folder} holds {prefix}_data but no {prefix}_labels")
-            pictures = _pictures(arrays[f"{prefix}_data"], recipe, f"{prefix}_data")
+            name = f"{prefix}_data"
+            pictures = preparer.array(_pictures(arrays[name], name), name)
             labels = _labels(arrays[f"{prefix}_labels"], len(pictures), f"{prefix}_labels")
             parts[kind] = Part(pictures, labels)
     if "training" not in parts:
@@ -69,8 +70,8 @@ def _read(place: Path) -> dict[str, NDArray[Any]]:
         raise TrainingError(f"{place}: cannot read its arrays ({error})") from error
 
 
-def _pictures(values: NDArray[Any], recipe: DataRecipe, name: str) -> Tensor:
-    """Any accepted form as uint8 (N, channels, size, size)."""
+def _pictures(values: NDArray[Any], name: str) -> NDArray[np.uint8]:
+    """Any accepted form as uint8 (N, H, W) or (N, H, W, 3); raises `TrainingError`."""
     if values.ndim == 3:
         values = values[..., np.newaxis]
     if values.ndim != 4 or values.shape[-1] not in (1, 3) or not values.size:
@@ -83,19 +84,7 @@ def _pictures(values: NDArray[Any], recipe: DataRecipe, name: str) -> Tensor:
         values = np.round(values * 255).astype(np.uint8)
     elif values.dtype != np.uint8:
         raise TrainingError(f"{name} is of type {values.dtype}; give uint8, or floats in 0 to 1")
-    pictures = torch.from_numpy(np.ascontiguousarray(values)).permute(0, 3, 1, 2)
-    if pictures.shape[1] != recipe.channels:
-        if recipe.channels == 3:
-            pictures = pictures.expand(-1, 3, -1, -1)
-        else:  # the weights of ITU-R BT.601, as Pillow's
-            weights = torch.tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)
-            pictures = (pictures * weights).sum(1, keepdim=True).round().byte()
-    side = (recipe.size, recipe.size)
-    if pictures.shape[2:] != side:
-        pictures = torch.nn.functional.interpolate(
-            pictures.contiguous(), side, mode="bilinear", antialias=True
-        )
-    return pictures.contiguous()
+    return values[..., 0] if values.shape[-1] == 1 else values
 
 
 def _labels(values: NDArray[Any], count: int, name: str) -> Tensor:

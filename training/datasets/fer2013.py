@@ -1,4 +1,4 @@
-"""FER2013 (Goodfellow et al., 2013) and the opinions of ten people on each of its faces, FER+.
+"""FER2013 (Goodfellow et al., 2013) and FER+, the votes of ten people on each of its faces.
 
 Read by hand, since torchvision's reader takes only files of three known MD5 sums, has no FER+
 and gives PublicTest and PrivateTest as one.
@@ -8,17 +8,18 @@ from __future__ import annotations
 
 import csv
 import zipfile
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from msgspec.structs import replace
 from numpy.typing import NDArray
 from torch import Tensor
 
 from training.datasets import folders
-from training.datasets.parts import Data, Part
+from training.datasets.parts import Data, Part, Preparer
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
@@ -51,7 +52,7 @@ class Table:
     votes: Bytes | None
 
 
-def load(recipe: DataRecipe, folder: Path | None) -> Data:
+def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
     """FER2013 with its official split: PublicTest validates, PrivateTest tests.
 
     `folder` is the .npz or .csv file, or a folder that holds one (and FER+'s fer2013new.csv), or
@@ -62,8 +63,8 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
     """
     if folder is None:
         raise TrainingError(
-            "FER2013 must be fetched by hand from Kaggle (fer2013.csv, or its folders train and "
-            "test): name the place with --data"
+            "FER2013 must be downloaded by hand from Kaggle (fer2013.csv, or its folders train "
+            "and test): name its folder with --data"
         )
     if (folder / "train").is_dir():
         if recipe.labels != "original":
@@ -71,17 +72,18 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
                 f"{folder} holds no FER+ votes; set “data.labels” to original, or give "
                 f"fer2013.csv with {VOTES_CSV} beside it"
             )
-        return folders.load(replace(recipe, classes=recipe.classes or LABELS), folder)
+        return folders.load(replace(recipe, classes=recipe.classes or LABELS), folder, preparer)
     table = read(folder)
-    if recipe.labels == "original":
-        return _seven(table, mixed=False)
-    if table.votes is None:
+    if recipe.labels != "original" and table.votes is None:
         raise TrainingError(f"“data.labels” {recipe.labels} needs {VOTES_CSV} of FER+ in {folder}")
-    return _seven(table, mixed=True) if recipe.labels == "mixed" else _eight(table)
+    pictures = preparer.array(table.pictures, "FER2013")
+    if recipe.labels == "ferplus":
+        return _eight(table, pictures)
+    return _seven(table, pictures, mixed=recipe.labels == "mixed")
 
 
-def _seven(table: Table, *, mixed: bool) -> Data:
-    """The original labels, and where `mixed` the votes as shares of training's labels."""
+def _seven(table: Table, pictures: Tensor, *, mixed: bool) -> Data:
+    """The original labels, and if `mixed`, the votes as label shares for training."""
     labels = torch.from_numpy(table.labels)
     shares = None
     usable = np.ones(len(table.labels), bool)
@@ -93,12 +95,12 @@ def _seven(table: Table, *, mixed: bool) -> Data:
         back = np.full(10, -1)
         back[SEVEN_OF_VOTES] = range(len(LABELS))
         others["ferplus"] = Part(
-            _tensor(table.pictures[agreed]), torch.from_numpy(back[majority[agreed]])
+            pictures[torch.from_numpy(agreed)], torch.from_numpy(back[majority[agreed]])
         )
         if mixed:
             shares = _shares(votes[:, SEVEN_OF_VOTES], labels)
             usable = (majority != NOT_A_FACE) | (table.usage != 0)
-    part = Part(_tensor(table.pictures), labels, shares)
+    part = Part(pictures, labels, shares)
     return _data(
         LABELS,
         table.usage,
@@ -110,28 +112,28 @@ def _seven(table: Table, *, mixed: bool) -> Data:
 
 
 def _shares(votes: Bytes, labels: Tensor) -> Tensor:
-    """Half the label, half the votes; the label alone where nobody voted for one of them."""
+    """Half the label, half the votes; the label alone if no vote is for one of the seven."""
     label = torch.nn.functional.one_hot(labels, votes.shape[1]).float()
     counts = torch.from_numpy(votes.astype(np.float32))
     total = counts.sum(1, keepdim=True)
     return torch.where(total > 0, (label + counts / total.clamp_min(1)) / 2, label)
 
 
-def _eight(table: Table) -> Data:
-    """The emotions that people voted for; pictures count for validation and test where more than
-    half of the votes agree on one."""
-    if table.votes is None:  # load has seen to it
+def _eight(table: Table, pictures: Tensor) -> Data:
+    """The emotions that people voted for; validation and test keep only pictures on which more
+    than half of the votes agree."""
+    if table.votes is None:  # load has checked it
         raise TrainingError("there are no votes")
     votes = _without_single(table.votes)
     majority, first = _majority(votes), votes.argmax(1)
     agreed = (majority >= 0) & (majority < EMOTIONS)
-    # Training learns of doubt from the shares: a first choice that is an emotion is enough.
+    # Training learns from label shares: the most frequent vote just has to be an emotion.
     usable = np.where(table.usage == 0, (votes.max(1) > 0) & (first < EMOTIONS), agreed)
     counts = torch.from_numpy(votes[:, :EMOTIONS].astype(np.float32))
     shares = counts / counts.sum(1, keepdim=True).clamp_min(1)
-    part = Part(_tensor(table.pictures), torch.from_numpy(first.astype(np.int64)), shares)
+    part = Part(pictures, torch.from_numpy(first.astype(np.int64)), shares)
     any_choice = (votes.max(1) > 0) & (first < EMOTIONS) & (table.usage == 2)
-    others = {"first_choice": part.only(torch.from_numpy(any_choice))}
+    others = {"first_choice": part.subset(torch.from_numpy(any_choice))}
     return _data(FERPLUS_LABELS, table.usage, part, usable, others=others, learnt="ferplus")
 
 
@@ -144,8 +146,8 @@ def _data(
     others: dict[str, Part],
     learnt: str,
 ) -> Data:
-    training, *held = (part.only(torch.from_numpy(usable & (usage == use))) for use in range(3))
-    # Doubt is for training alone: labels are what validation and test are measured by.
+    training, *held = (part.subset(torch.from_numpy(usable & (usage == use))) for use in range(3))
+    # Label shares are only for training: validation and test are measured by labels.
     validation, test = (Part(each.pictures, each.labels) for each in held)
     for name, each in zip(USAGES, (training, validation, test), strict=True):
         if not len(each):
@@ -168,7 +170,7 @@ def _data(
 
 
 def _without_single(votes: Bytes) -> Bytes:
-    """Votes without those that a single person gave, as FER+'s authors leave them out."""
+    """Votes without single votes, which FER+'s authors ignore too."""
     return np.where(votes > 1, votes, 0).astype(np.uint8)
 
 
@@ -176,10 +178,6 @@ def _majority(votes: Bytes) -> Integers:
     """What more than half of the votes (N, 10) are for, or -1."""
     agreed = votes.max(1) * 2 > votes.sum(1, dtype=np.int64)
     return np.where(agreed, votes.argmax(1), -1).astype(np.int64)
-
-
-def _tensor(pictures: Bytes) -> Tensor:
-    return torch.from_numpy(np.ascontiguousarray(pictures)).unsqueeze(1)
 
 
 def read(path: Path) -> Table:
@@ -260,7 +258,7 @@ def _read_csv(file: Path) -> Table:
 
 
 def _read_votes(file: Path, count: int) -> Bytes | None:
-    """FER+'s votes, where its file lies beside `file`: a row for each of the `count` pictures."""
+    """FER+'s votes, if its file is beside `file`: a row for each of the `count` pictures."""
     place = file.with_name(VOTES_CSV)
     if not place.is_file():
         return None

@@ -6,17 +6,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, UnidentifiedImageError
 
-from training.datasets.parts import Data, Part, fold, split, subject
+from training.datasets.parts import Data, Part, Preparer, fold, split, subject
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".tif", ".tiff", ".pgm", ".ppm"}
+SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
 VALIDATION_NAMES = ("validation", "val", "valid")
 
 
-def load(recipe: DataRecipe, folder: Path | None) -> Data:
+def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
     """Pictures from ``folder/<class>/``, or from ``train/<class>/`` and ``test/<class>/`` in it.
 
     Without test or validation folders those parts are split off: `recipe.split` "random" is
@@ -31,13 +30,13 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
         )
     whole = folder / "train" if (folder / "train").is_dir() else folder
     names = recipe.classes or classes(whole)
-    given, subjects = read(whole, names, recipe, by_subject=recipe.split == "subject")
+    given, subjects = read(whole, names, preparer, by_subject=recipe.split == "subject")
     held: dict[str, Part] = {}
     if whole != folder:
         for kind, places in (("test", ("test",)), ("validation", VALIDATION_NAMES)):
             for place in places:
                 if (folder / place).is_dir():
-                    held[kind] = read(folder / place, names, recipe, by_subject=False)[0]
+                    held[kind] = read(folder / place, names, preparer, by_subject=False)[0]
     if recipe.split == "subject":
         if held:
             raise TrainingError(f"{folder} has its own test or validation part; set “split” random")
@@ -46,7 +45,7 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
 
 
 def split_off(recipe: DataRecipe, names: list[str], given: Part, held: dict[str, Part]) -> Data:
-    """The parts of `given`, of which those not in `held` are split off at random."""
+    """The parts of `given`, with the missing ones split off at random."""
     how = []
     for kind, share in (("test", recipe.test), ("validation", recipe.validation)):
         if kind not in held:
@@ -56,7 +55,7 @@ def split_off(recipe: DataRecipe, names: list[str], given: Part, held: dict[str,
                     "below 1 or a smaller number of pictures is needed"
                 )
             rest, out = split(given.labels, share, recipe.split_seed)
-            given, held[kind] = given.only(rest), given.only(out)
+            given, held[kind] = given.subset(rest), given.subset(out)
             how.append(f"{kind} split off at random, stratified, seed {recipe.split_seed}")
         else:
             how.append(f"{kind} as given")
@@ -65,7 +64,7 @@ def split_off(recipe: DataRecipe, names: list[str], given: Part, held: dict[str,
 
 
 def _by_subject(recipe: DataRecipe, names: list[str], given: Part, subjects: list[str]) -> Data:
-    """Fold `recipe.fold` tests, the next one validates, the rest trains: no one is in two."""
+    """Splits by person: fold `recipe.fold` tests, the next one validates, the rest trains."""
 
     def part(index: int) -> torch.Tensor:
         index %= recipe.folds
@@ -80,11 +79,13 @@ def _by_subject(recipe: DataRecipe, names: list[str], given: Part, subjects: lis
         f"seed {recipe.split_seed}",
         "subjects": len(set(subjects)),
     }
-    return Data(names, given.only(rest), given.only(validation), given.only(test), description)
+    return Data(
+        names, given.subset(rest), given.subset(validation), given.subset(test), description
+    )
 
 
 def classes(folder: Path) -> list[str]:
-    """The names of the folders in `folder`, sorted: two at least."""
+    """The names of the folders in `folder`, sorted; at least two."""
     names = sorted(
         place.name
         for place in folder.iterdir()
@@ -98,9 +99,9 @@ def classes(folder: Path) -> list[str]:
 
 
 def read(
-    folder: Path, names: list[str], recipe: DataRecipe, *, by_subject: bool
+    folder: Path, names: list[str], preparer: Preparer, *, by_subject: bool
 ) -> tuple[Part, list[str]]:
-    """All pictures in the folders `names`, and whom each one shows (where `by_subject`)."""
+    """All pictures in the folders `names`, and the person in each one (where `by_subject`)."""
     pictures, labels, subjects = [], [], []
     for label, name in enumerate(names):
         place = folder / name
@@ -110,22 +111,8 @@ def read(
         if not files:
             raise TrainingError(f"{place} holds no picture")
         for file in files:
-            pictures.append(_decoded(file, recipe))
+            pictures.append(preparer.file(file))
             labels.append(label)
             if by_subject:
                 subjects.append(subject(file.name))
-    stack = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).contiguous()
-    return Part(stack, torch.tensor(labels)), subjects
-
-
-def _decoded(file: Path, recipe: DataRecipe) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """The picture in `file` as (size, size, channels)."""
-    try:
-        with Image.open(file) as picture:
-            picture.draft("L" if recipe.channels == 1 else "RGB", (recipe.size, recipe.size))
-            converted = picture.convert("L" if recipe.channels == 1 else "RGB")
-    except (UnidentifiedImageError, OSError, ValueError, SyntaxError) as error:
-        raise TrainingError(f"cannot read the picture {file}: {error}") from error
-    if converted.size != (recipe.size, recipe.size):
-        converted = converted.resize((recipe.size, recipe.size), Image.Resampling.LANCZOS)
-    return np.asarray(converted).reshape(recipe.size, recipe.size, recipe.channels)
+    return Part(torch.from_numpy(np.stack(pictures)), torch.tensor(labels)), subjects

@@ -13,10 +13,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from training.datasets.parts import Data, Part, split
+from training.datasets.parts import Data, Part, Preparer, split
 from training.errors import TrainingError
 from training.handwriting import write
 from training.recipe import DataRecipe
+
+SIZE = 28  # pixels a side
 
 MNIST_FILES = {
     True: ("train-images-idx3-ubyte", "train-labels-idx1-ubyte"),
@@ -24,17 +26,22 @@ MNIST_FILES = {
 }
 
 
-def load(recipe: DataRecipe, folder: Path | None) -> Data:
+def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
     """MNIST from `folder`, or else downloaded; raises `TrainingError`."""
-    given = Part(*load_mnist(folder, train=True))
-    test = Part(*load_mnist(folder, train=False))
+    if recipe.handwriting and preparer.spec.shape != (1, SIZE, SIZE):
+        raise TrainingError(
+            f"synthetic handwriting is grey, of {SIZE} × {SIZE} pixels: set “data.handwriting” to "
+            "0, or leave “data.size” and “data.channels” out"
+        )
+    given = _part(folder, preparer, train=True)
+    test = _part(folder, preparer, train=False)
     if recipe.validation >= len(given):
         raise TrainingError(
             f"data.validation is {recipe.validation:g}, but there are {len(given)} pictures for "
             "training"
         )
     rest, held_out = split(given.labels, recipe.validation, recipe.split_seed)
-    training = given.only(rest)
+    training = given.subset(rest)
     if recipe.handwriting:
         pictures, labels = write(recipe.handwriting, recipe.split_seed)
         training = Part(
@@ -43,7 +50,7 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
     return Data(
         labels=[str(digit) for digit in range(10)],
         training=training,
-        validation=given.only(held_out),
+        validation=given.subset(held_out),
         test=test,
         description={
             "name": "MNIST (LeCun, Cortes, Burges)",
@@ -54,8 +61,14 @@ def load(recipe: DataRecipe, folder: Path | None) -> Data:
             "split": f"stratified, seed {recipe.split_seed}; the test part as published",
             "test_sha256": hashlib.sha256(test.pictures.numpy().tobytes()).hexdigest(),
         },
-        made=range(len(rest), len(training)),
+        synthetic=range(len(rest), len(training)),
     )
+
+
+def _part(folder: Path | None, preparer: Preparer, *, train: bool) -> Part:
+    pictures, labels = load_mnist(folder, train=train)
+    name = "MNIST's training part" if train else "MNIST's test part"
+    return Part(preparer.array(pictures[:, 0].numpy(), name), labels)
 
 
 def load_mnist(folder: Path | None, *, train: bool) -> tuple[Tensor, Tensor]:
@@ -70,7 +83,7 @@ def load_mnist(folder: Path | None, *, train: bool) -> tuple[Tensor, Tensor]:
         raise TrainingError(f"--data: there is no folder {folder}")
     images, labels = (_find(folder, name) for name in MNIST_FILES[train])
     pictures, targets = _idx(images, 3), _idx(labels, 1)
-    if pictures.shape[1:] != (28, 28) or len(pictures) != len(targets) or not len(targets):
+    if pictures.shape[1:] != (SIZE, SIZE) or len(pictures) != len(targets) or not len(targets):
         raise TrainingError(
             f"{images} holds {tuple(pictures.shape)} and {labels} {tuple(targets.shape)}; "
             "expected (N, 28, 28) and (N,): download the files again"
@@ -94,7 +107,7 @@ def _downloaded() -> Path:
         reason = str(error).splitlines()[0].rstrip(":")
         raise TrainingError(
             f"MNIST could not be downloaded into {folder.resolve()} ({reason}); "
-            "go online, or name a folder that holds its four files with --data"
+            "go online, or use --data to name a folder with its four files"
         ) from error
     return folder
 

@@ -1,23 +1,32 @@
-"""What every data set gives: its parts as tensors, and how parts are split."""
+"""What all data sets share: parts as tensors, and how they are split."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
+from tqdm import tqdm
 
+from tasks import InputSpec, Task
+from tasks.decode import decode
+from tasks.problems import Problem
 from training.errors import TrainingError
+
+MAX_PIXELS = 200_000_000  # of a picture file, width × height
 
 
 @dataclass(frozen=True)
 class Part:
-    """Pictures, uint8 (N, C, H, W), their labels, int64 (N,), and where people's opinions of a
-    picture are many, the share of each label, float32 (N, K), which training then aims at.
+    """Pictures, uint8 (N, C, H, W), and their labels, int64 (N,). If several people labelled each
+    picture, `shares` of the labels, float32 (N, K), are the target of training.
     """
 
     pictures: Tensor
@@ -27,17 +36,50 @@ class Part:
     def __len__(self) -> int:
         return len(self.labels)
 
-    def only(self, chosen: Tensor) -> Part:
-        """The part of the pictures that `chosen`, indices or a mask, names."""
+    def subset(self, chosen: Tensor) -> Part:
+        """The pictures that `chosen`, indices or a mask, selects."""
         shares = None if self.shares is None else self.shares[chosen]
         return Part(self.pictures[chosen], self.labels[chosen], shares)
 
 
 @dataclass(frozen=True)
+class Preparer:
+    """Prepares pictures for a network with the code that serving uses."""
+
+    task: Task
+    spec: InputSpec
+
+    def file(self, file: Path) -> NDArray[np.uint8]:
+        """The picture in `file` as uint8 (C, H, W); raises `TrainingError`."""
+        try:
+            picture = decode(file.read_bytes(), MAX_PIXELS)
+            return self.task.prepare(picture.image, self.spec)
+        except OSError as error:
+            raise TrainingError(f"cannot read the picture {file}: {error.strerror}") from error
+        except Problem as problem:
+            raise TrainingError(f"cannot use the picture {file}: {problem.detail}") from problem
+
+    def array(self, pictures: NDArray[np.uint8], name: str) -> Tensor:
+        """Pictures (N, H, W) or (N, H, W, 3) as uint8 (N, C, H, W).
+
+        Raises `TrainingError`, which names the data by `name`.
+        """
+        prepared = np.empty((len(pictures), *self.spec.shape), np.uint8)
+        for index, pixels in enumerate(tqdm(pictures, name, leave=False, disable=None)):
+            try:
+                prepared[index] = self.task.prepare(Image.fromarray(pixels), self.spec)
+            except Problem as problem:
+                raise TrainingError(
+                    f"cannot use picture {index} (from 0) of {name}: {problem.detail}"
+                ) from problem
+        return torch.from_numpy(prepared)
+
+
+@dataclass(frozen=True)
 class Data:
     """A data set: its labels' names, its parts, what a card says of it, and `others`: further
-    test parts by name, on which the accuracy is reported too. `made` is where in the training
-    part pictures stand that are made up.
+    test parts by name, on which the accuracy is reported too. `synthetic` is where in the training
+    part the synthetic pictures stand.
     """
 
     labels: list[str]
@@ -46,13 +88,13 @@ class Data:
     test: Part
     description: dict[str, Any]
     others: dict[str, Part] = field(default_factory=dict)
-    made: range = range(0)
+    synthetic: range = range(0)
 
 
 def split(labels: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of a seeded split that keeps the labels' shares: (the rest, the held out).
 
-    `held_out` is a number of pictures, or below 1 a share of them. Raises `TrainingError`.
+    `held_out` is a number of pictures, or, below 1, a share. Raises `TrainingError`.
     """
     from sklearn.model_selection import train_test_split  # noqa: PLC0415
 
@@ -76,7 +118,7 @@ def fold(
     """
     from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
 
-    if len(set(groups)) < folds:  # not every scikit-learn says so
+    if len(set(groups)) < folds:  # not every scikit-learn version checks this
         raise TrainingError(
             f"cannot split {len(set(groups))} groups into {folds} folds; set “data.folds” lower"
         )
@@ -89,7 +131,7 @@ def fold(
 
 
 def subject(name: str) -> str:
-    """Whom the file `name` shows: what stands before its first "_", as in S010_004_00000017.png."""
+    """The person in the file `name`: the part before its first "_" (S010_004_00000017.png)."""
     match = re.match(r"[^_.]+(?=_)", name)
     if match is None:
         raise TrainingError(
@@ -99,7 +141,7 @@ def subject(name: str) -> str:
     return match.group()
 
 
-def twins(part: Part, others: Sequence[Part]) -> Tensor:
-    """A mask (N,) of the pictures of `part` that one of `others` holds too, pixel by pixel."""
+def duplicates(part: Part, others: Sequence[Part]) -> Tensor:
+    """A mask (N,) of the pictures of `part` that also occur in one of `others`, pixel by pixel."""
     known = {picture.tobytes() for other in others for picture in other.pictures.numpy()}
     return torch.tensor([picture.tobytes() in known for picture in part.pictures.numpy()]).bool()

@@ -1,0 +1,146 @@
+"""`python -m app predict`: any number of pictures from files and folders, one line each."""
+
+from __future__ import annotations
+
+import csv
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import msgspec
+
+from app.answers import FailedResult, ProblemDetails, Result, SubjectAnswer
+from app.config import settings
+from app.engines import engine
+from app.models import Model, Models
+from app.predict import Options, Upload, predict
+from tasks.base import Box
+from tasks.problems import Problem, UnreadableImage
+
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}  # the files of a folder that are read
+NO_LIMIT = 2**31  # seconds
+FORMULA = ("=", "+", "-", "@", "\t", "\r")
+TOGETHER = 16  # pictures that are read and classified in one batch
+
+Answer = Result | FailedResult
+Ask = Callable[[Sequence[Upload]], list[Answer]]
+
+
+def predict_files(places: Sequence[Path], model: str | None, *, form: str, whole: bool) -> int:
+    """Prints an answer for each picture as it comes; `form` is text, json or csv.
+
+    Returns 0 if all were answered, 1 if some were not, 2 if the model cannot be used.
+    """
+    config = settings()
+    models = Models(Path(str(config["MODEL_STORE"])), engine(str(config["ENGINE"])))
+    try:
+        chosen = models.get(model or str(config["DEFAULT_MODEL"]))
+    except Problem as problem:
+        print(f"error: {problem.detail}", file=sys.stderr)
+        return 2
+    files = list(_files(places))
+    write = _csv(chosen) if form == "csv" else {"text": _text, "json": _json}[form]
+    options = Options(int(config["MAX_PIXELS"]), NO_LIMIT, whole=whole)
+    ask = partial(predict, chosen, options=options)
+    right = wrong = 0
+    for name, result in _answers(files, ask):
+        _clear_progress()
+        if isinstance(result, FailedResult):
+            wrong += 1
+            print(f"{name}: {result.error.detail}", file=sys.stderr)
+        else:
+            right += 1
+        write(name, result)
+        _show_progress(right + wrong, len(files))
+    _clear_progress()
+    if wrong or not files:
+        print(f"{right} of {len(files)} pictures answered", file=sys.stderr)
+    return 0 if files and not wrong else 1
+
+
+def _files(places: Iterable[Path]) -> Iterator[Path]:
+    """The files named, and the pictures in the folders named and those below them, sorted."""
+    for place in places:
+        if not place.is_dir():
+            yield place
+            continue
+        for folder, below, names in os.walk(place):
+            below.sort()
+            for name in sorted(names):
+                if Path(name).suffix.lower() in SUFFIXES:
+                    yield Path(folder, name)
+
+
+def _answers(files: Sequence[Path], ask: Ask) -> Iterator[tuple[str, Answer]]:
+    """A result for each file, in order."""
+    left = iter(files)
+    while chosen := list(islice(left, TOGETHER)):
+        uploads = [_upload(file) for file in chosen]
+        try:
+            results = ask(uploads)
+        except Problem:  # none of them can be answered: each has its own reason
+            results = [_alone(upload, ask) for upload in uploads]
+        yield from zip(map(str, chosen), results, strict=True)
+
+
+def _alone(upload: Upload, ask: Ask) -> Answer:
+    try:
+        (result,) = ask([upload])
+    except Problem as problem:
+        return FailedResult(upload.filename, ProblemDetails.of(problem))
+    return result
+
+
+def _upload(file: Path) -> Upload:
+    try:
+        return Upload(file.read_bytes(), file.name)
+    except OSError as error:
+        return Upload(UnreadableImage(f"The file cannot be read: {error.strerror}."), file.name)
+
+
+def _text(name: str, result: Answer) -> None:
+    if isinstance(result, Result):
+        shown: Sequence[Result | SubjectAnswer] = result.faces or [result]
+        told = ", ".join(f"{each.label} {each.score:.1%}" for each in shown)
+        print(f"{name}\t{told}", flush=True)
+
+
+def _json(name: str, result: Answer) -> None:
+    result.filename = name
+    print(msgspec.json.encode(result).decode(), flush=True)
+
+
+def _csv(model: Model) -> Callable[[str, Answer], None]:
+    """Writes a row for each subject: where it is, its label and the score of every label."""
+    writer = csv.writer(sys.stdout)
+    labels = model.card.labels
+    writer.writerow(["file", "error", *Box.__struct_fields__, "label", "score", *labels])
+
+    def write(name: str, result: Answer) -> None:
+        # Text that a spreadsheet would take for a formula is escaped.
+        cell = f"'{name}" if name.startswith(FORMULA) else name
+        if isinstance(result, FailedResult):
+            writer.writerow([cell, result.error.detail])
+        else:
+            for part in result.parts:
+                scores = {each.label: each.score for each in part.predictions}
+                writer.writerow(
+                    [cell, "", *msgspec.structs.astuple(part.box), part.label, part.score]
+                    + [scores[label] for label in labels]
+                )
+        sys.stdout.flush()
+
+    return write
+
+
+def _show_progress(done: int, count: int) -> None:
+    if sys.stderr.isatty():
+        print(f"\r{done} of {count}", end="", file=sys.stderr, flush=True)
+
+
+def _clear_progress() -> None:
+    if sys.stderr.isatty():
+        print("\r\033[K", end="", file=sys.stderr, flush=True)

@@ -1,0 +1,247 @@
+"""Faces in a photo: found, turned upright by their landmarks, and cropped as in FER2013.
+
+tasks/face_detector.py runs the network; this module decides which parts of the photo it sees.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tasks.face_detector import NoDetectorError, detect
+
+__all__ = ["Face", "NoDetectorError", "cut", "find"]
+
+SIDE = 640  # the longer side for the first search, pixels
+LARGE_SIDE = 1280  # the same if all faces found are small, or none is found
+LEAST_SCORE = 60  # of 100; below it, false alarms outnumber faces
+SURE_SCORE = 84  # the same for further searches, which have more false alarms
+CLOSE = 400  # side of the close-up in which a face's tilt is measured, pixels
+LEVELLED = 8  # the number of largest faces whose tilt is measured
+UPRIGHT_SCORE = 0.88  # a face with a lower score may lie on its side
+NEARLY_LEVEL = 8  # degrees; a face that was turned by more is measured again
+SMALL = 24  # a face's side at SIDE below which others may be missed, pixels
+TILTS = (-40, 40, 90, -90, 180)  # degrees by which a photo without upright faces is rotated
+OVERLAP = 0.2  # intersection over union above which two boxes are the same face
+NATURAL = 10  # degrees; heads in the training pictures are tilted by up to this
+MARGIN = 1.09  # a crop's side, relative to the square root of the box's area
+
+Bytes = NDArray[np.uint8]
+
+
+@dataclass(frozen=True)
+class Face:
+    """A face: its box in the photo in pixels, its tilt in degrees (clockwise), its score 0..1."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    tilt: float
+    score: float
+
+    @property
+    def side(self) -> float:
+        """The side of a square with the box's area, pixels."""
+        return math.sqrt(self.width * self.height)
+
+
+def find(photo: Image.Image) -> list[Face]:
+    """All faces of an upright photo (mode L or RGB), largest first; raises `NoDetectorError`.
+
+    A margin around the photo helps to find a face that fills it. A photo without upright faces is
+    also searched rotated.
+    """
+    longest = max(photo.size)
+    faces = _look(photo, min(SIDE, max(longest, SIDE // 4)))
+    if longest > SIDE and (not faces or min(face.side for face in faces) * SIDE < SMALL * longest):
+        faces = _without_doubles(_look(photo, min(longest, LARGE_SIDE)) + faces)
+    if not faces:
+        faces = _sure(_look(photo, SIDE // 2, margin=0.3))
+    for tilt in TILTS:
+        if faces:
+            break
+        faces = _sure(_look_tilted(photo, tilt))
+    faces = sorted(faces, key=lambda face: -face.side)
+    return [_levelled(photo, face) for face in faces[:LEVELLED]] + faces[LEVELLED:]
+
+
+def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float = MARGIN) -> Bytes:
+    """The crop of a face, uint8 (channels, size, size), framed as in FER2013 and turned upright by
+    the part of its tilt that exceeds `NATURAL`.
+    """
+    side = face.side * margin
+    x, y = face.x + face.width / 2, face.y + face.height / 2
+    # A face much larger than the crop is reduced first, since the transform samples few pixels.
+    factor = max(1, int(side / (2 * size)))
+    reach = side  # half the crop's diagonal, and room for the filter
+    box = [round(edge) for edge in (x - reach, y - reach, x + reach, y + reach)]
+    near = _padded(photo, box).convert("L" if channels == 1 else "RGB").reduce(factor)
+    x, y, side = (x - box[0]) / factor, (y - box[1]) / factor, side / factor
+    scale = side / size
+    angle = math.radians(math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt))
+    along, across = scale * math.cos(angle), scale * math.sin(angle)
+    middle = size / 2
+    matrix = (
+        along, -across, x - along * middle + across * middle,
+        across, along, y - across * middle - along * middle,
+    )  # fmt: skip
+    upright = near.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return np.ascontiguousarray(
+        np.asarray(upright).reshape(size, size, channels).transpose(2, 0, 1)
+    )
+
+
+def _padded(photo: Image.Image, box: list[int]) -> Image.Image:
+    """The part of `photo` in `box`; beyond the photo, its edge pixels are repeated."""
+    left, top, right, bottom = box
+    inside = (
+        min(max(left, 0), photo.width - 1),
+        min(max(top, 0), photo.height - 1),
+        max(min(right, photo.width), 1),
+        max(min(bottom, photo.height), 1),
+    )
+    part = photo.crop(inside)
+    if list(inside) == box:
+        return part
+    margins = [
+        (max(inside[1] - top, 0), max(bottom - inside[3], 0)),
+        (max(inside[0] - left, 0), max(right - inside[2], 0)),
+    ]
+    values = np.asarray(part)
+    return Image.fromarray(np.pad(values, margins + [(0, 0)] * (values.ndim - 2), "edge"))
+
+
+def _scaled(photo: Image.Image, scale: float) -> Image.Image:
+    size = (max(1, round(photo.width * scale)), max(1, round(photo.height * scale)))
+    return photo.convert("RGB").resize(size, Image.Resampling.BILINEAR, reducing_gap=2)
+
+
+def _look(photo: Image.Image, side: int, margin: float = 0.06) -> list[Face]:
+    """The faces of `photo`, searched with its longer side at `side` pixels.
+
+    It is padded by `margin` of that side all round, by repeating its edge.
+    """
+    scale = side / max(photo.size)
+    small = _scaled(photo, scale)
+    wide = int(margin * side)
+    padded = np.pad(np.asarray(small), ((wide, wide), (wide, wide), (0, 0)), "edge")
+    faces = []
+    for score, x, y, width, height, *_ in detect(padded):
+        if score < LEAST_SCORE or width < 1 or height < 1:
+            continue
+        at = (x - wide) / scale, (y - wide) / scale
+        faces.append(Face(*at, width / scale, height / scale, 0.0, score / 100))
+    return _without_doubles(faces)
+
+
+def _look_tilted(photo: Image.Image, tilt: float) -> list[Face]:
+    """The faces of `photo` rotated by `tilt` degrees, clockwise, in the photo's coordinates."""
+    scale = min(1.0, SIDE / 2 / max(photo.size))
+    small = _scaled(photo, scale)
+    turned = small.rotate(-tilt, Image.Resampling.BILINEAR, expand=True)
+    angle = math.radians(tilt)
+    faces = []
+    for face in _look(turned, max(turned.size)):
+        x = face.x + face.width / 2 - turned.width / 2
+        y = face.y + face.height / 2 - turned.height / 2
+        back_x = (x * math.cos(angle) + y * math.sin(angle) + small.width / 2) / scale
+        back_y = (-x * math.sin(angle) + y * math.cos(angle) + small.height / 2) / scale
+        side = face.side / scale
+        faces.append(
+            Face(back_x - side / 2, back_y - side / 2, side, side, face.tilt - tilt, face.score)
+        )
+    return faces
+
+
+def _levelled(photo: Image.Image, face: Face) -> Face:
+    """The face with its tilt, measured close up."""
+    face = _turned(photo, face)
+    for _ in range(2):
+        before, face = face, _tilted(photo, face)
+        if abs(face.tilt - before.tilt) < NEARLY_LEVEL:
+            break
+    return replace(face, tilt=(face.tilt + 180) % 360 - 180)
+
+
+def _turned(photo: Image.Image, face: Face) -> Face:
+    """The face with the quarter turn that has the best detection score.
+
+    The detector also finds faces that lie on their side or upside down, as if they were upright.
+    """
+    if face.score >= UPRIGHT_SCORE or face.tilt:
+        return face
+    near = _close_up(photo, face, CLOSE // 2)
+    scores = {turn: _middle_score(near.rotate(turn)) for turn in (0, 90, 180, -90)}
+    best = max(scores, key=lambda turn: scores[turn])
+    if scores[best] < max(SURE_SCORE, scores[0] + 4):
+        return face
+    return replace(face, tilt=float(best))
+
+
+def _middle_score(close: Image.Image) -> int:
+    """The detector's score of the face in the centre of a square picture; 0 without one."""
+    middle, reach = close.width / 2, close.width / 5
+    return max(
+        (
+            score
+            for score, x, y, width, height, *_ in detect(np.asarray(close))
+            if math.hypot(x + width / 2 - middle, y + height / 2 - middle) < reach
+        ),
+        default=0,
+    )
+
+
+def _close_up(photo: Image.Image, face: Face, size: int) -> Image.Image:
+    """The face with an equal margin around it, as a square of `size` pixels, not turned."""
+    x, y = face.x + face.width / 2, face.y + face.height / 2
+    box = [round(x - face.side), round(y - face.side), round(x + face.side), round(y + face.side)]
+    near = _padded(photo, box).convert("RGB")
+    return near.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2)
+
+
+def _tilted(photo: Image.Image, face: Face) -> Face:
+    """The face with its tilt corrected by its landmarks.
+
+    The landmarks are accurate close up. In small faces they are placed as in an upright face, and
+    in strongly tilted ones they follow the tilt only halfway.
+    """
+    close = _close_up(photo, face, CLOSE).rotate(face.tilt, Image.Resampling.BILINEAR)
+    found = detect(np.asarray(close))
+    if not found:
+        return face
+    best = max(found, key=lambda each: (each.width * each.height, each.score))
+    marks = np.array(best.landmarks)
+    eyes, mouth = marks[:2], marks[3:]
+    across, down = eyes[1] - eyes[0], mouth.mean(0) - eyes.mean(0)
+    by_eyes, by_mouth = math.atan2(across[1], across[0]), math.atan2(-down[0], down[1])
+    tilt = math.degrees((by_eyes + by_mouth) / 2)
+    # Landmarks of a head turned to the side say nothing about tilt.
+    if abs(by_eyes - by_mouth) > math.radians(25) or abs(tilt) > 50:
+        return face
+    return replace(face, tilt=face.tilt + tilt)
+
+
+def _sure(faces: list[Face]) -> list[Face]:
+    return [face for face in faces if face.score * 100 >= SURE_SCORE]
+
+
+def _without_doubles(faces: list[Face]) -> list[Face]:
+    """Of overlapping faces, only the one with the best score."""
+    kept: list[Face] = []
+    for face in sorted(faces, key=lambda face: -face.score):
+        if all(_overlap(face, other) < OVERLAP for other in kept):
+            kept.append(face)
+    return kept
+
+
+def _overlap(one: Face, other: Face) -> float:
+    """Intersection over union of two boxes, 0..1."""
+    width = min(one.x + one.width, other.x + other.width) - max(one.x, other.x)
+    height = min(one.y + one.height, other.y + other.height) - max(one.y, other.y)
+    shared = max(width, 0.0) * max(height, 0.0)
+    return shared / (one.width * one.height + other.width * other.height - shared)
