@@ -561,3 +561,10 @@ def test_mobilenet_takes_colour_and_can_do_without_weights():
     assert network.eval()(torch.zeros(1, 3, 48, 48)).shape == (1, 28)
     with pytest.raises(TrainingError, match="colour"):
         build("mobilenet_v2", 28, 1, {})
+
+
+def test_the_published_digit_network_takes_grey_alone():
+    from training.architectures import build
+
+    with pytest.raises(TrainingError, match="takes grey pictures"):
+        build("baseline", 10, 3, {})

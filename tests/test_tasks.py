@@ -123,7 +123,7 @@ def test_it_is_on_the_pages_of_all_models(client):
 
 def test_a_store_without_digits_says_so_where_digits_are_drawn(client):
     page = client.get("/").text
-    assert "no model of digits" in page
+    assert "no digit model" in page
     assert "data-predict-url" not in page
 
 

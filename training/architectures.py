@@ -211,6 +211,10 @@ def build(name: str, classes: int, channels: int, options: dict[str, Any]) -> nn
             raise TrainingError(
                 f"the architecture “{name}” has no option “{key}”; it has {', '.join(known)}"
             )
+    if "channels" not in parameters and channels != 1:
+        raise TrainingError(
+            f"the architecture “{name}” takes grey pictures: set “data.channels” to 1"
+        )
     try:
         if "channels" in parameters:
             return function(classes, channels, **options)
