@@ -369,13 +369,16 @@ def test_photos_of_full_size(name, least, most):
 )
 def test_the_served_model_is_as_right_as_its_card(name, variable):
     """Every test picture, sent as people would send it."""
+    from msgspec import convert
+
     from training import datasets
     from training.recipe import DataRecipe
 
     if not (model_store.ROOT / name).is_dir():
         pytest.skip(f"{name} is not in the store")
     made = model_store.read_card(model_store.ROOT / name)
-    test = datasets.load(DataRecipe(**made.recipe["data"]), Path(os.environ[variable])).test
+    recipe = convert(made.recipe["data"], DataRecipe)
+    test = datasets.load(recipe, Path(os.environ[variable]), made.task).test
     client = create_app().test_client()
     told: list[str] = []
     for batch in test.pictures.split(100):

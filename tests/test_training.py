@@ -457,7 +457,7 @@ BAD_RECIPES = {
     ),
     "two candidates of one label": (
         TINY + 2 * CANDIDATE,
-        "each of the “candidates” needs a “label”",
+        "each of the “candidates” needs its own “label”",
     ),
     "an unknown key of a candidate": (
         TINY + CANDIDATE + "x = 1\n",
@@ -594,7 +594,7 @@ def test_offline_without_data_says_what_to_do(tmp_path, monkeypatch):
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("torchvision.datasets.MNIST", offline)
-    with pytest.raises(TrainingError, match=r"go online, or name a folder .* with --data$"):
+    with pytest.raises(TrainingError, match=r"go online, or use --data to name a folder .*"):
         datasets.mnist.load_mnist(None, train=True)
 
 
