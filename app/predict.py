@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -195,9 +194,11 @@ def _result(
         score=answer.predictions[0].score,
         predictions=answer.predictions[: options.top_k],
         verdict=answer.verdict,
-        seen=_seen(answer.whole) if options.seen else msgspec.UNSET,
-        explanation=parts[0].explanation if _is_one(answer) else msgspec.UNSET,
     )
+    if _is_one(answer):
+        result.seen, result.explanation = parts[0].seen, parts[0].explanation
+    elif options.seen:
+        result.seen = _seen(answer.whole)
     setattr(result, task.subject_list, parts)
     return result
 
