@@ -12,6 +12,7 @@ DEFAULTS: dict[str, int | str] = {
     "MAX_PIXELS": 50_000_000,  # of a picture, width × height
     "MAX_IMAGES": 100,  # of a request
     "MAX_SECONDS": 20,  # of work on a request's pictures
+    "ARRIVAL_SECONDS": 60,  # in which a request must arrive, and its answer be taken; gunicorn's
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # for requests that name none
     "FACE_MODEL": "emotions",  # the model of the page /faces
