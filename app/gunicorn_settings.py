@@ -1,19 +1,17 @@
 """gunicorn's settings for Glimpse; its command line and GUNICORN_CMD_ARGS override them."""
 
-import atexit
 import json
 import os
 import resource
-import tempfile
-from shutil import disk_usage, rmtree
+from shutil import disk_usage
 from typing import Any
 
 from gunicorn.glogging import Logger
 
+from app.shared_values import create_folder
 from app.worker import Worker
 
-METRICS = "PROMETHEUS_MULTIPROC_DIR"  # the folder that the workers' metrics share
-MEMORY, ENOUGH = "/dev/shm", 16 * 1024 * 1024  # bytes; disks delay heartbeats, full ones kill
+MEMORY, ENOUGH = "/dev/shm", 16 * 1024 * 1024  # bytes; disks delay heartbeats
 OWN_FILES = 32  # that a worker has open beside its connections
 LINE = {"time": "t", "client": "h", "method": "m", "path": "{raw_uri}e", "bytes": "B", "agent": "a"}
 
@@ -46,7 +44,5 @@ worker_tmp_dir = MEMORY if os.access(MEMORY, os.W_OK) and disk_usage(MEMORY).fre
 
 def nworkers_changed(server: Any, new: int, old: int | None) -> None:
     """Creates the metrics' folder: no other hook runs before the app is preloaded."""
-    if old is None and METRICS not in os.environ:
-        folder, owner = tempfile.mkdtemp(prefix="glimpse-metrics-", dir=worker_tmp_dir), os.getpid()
-        os.environ[METRICS] = folder
-        atexit.register(lambda: rmtree(folder) if os.getpid() == owner else None)  # no worker
+    if old is None:
+        create_folder(worker_tmp_dir)

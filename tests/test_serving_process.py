@@ -50,7 +50,7 @@ def serving(store, output, *arguments, **settings):
     )
     try:
         deadline = time.monotonic() + 60
-        while ask(port, "GET", "/readyz")[0] != 200:
+        while ask(port, "GET", "/readyz")[0] != 200 or len(workers(process)) < 2:
             assert process.poll() is None, "gunicorn has ended"
             assert time.monotonic() < deadline, "gunicorn did not come up"
             time.sleep(0.1)
@@ -291,14 +291,19 @@ def test_one_folder_of_metrics_outlives_reloads_and_none_the_server(full_memory,
     config, folder = full_memory
     with serving(store, None, "-c", str(config)) as (port, process):
         (metrics,) = folder.iterdir()
-        old = workers(process)
-        process.send_signal(signal.SIGHUP)
-        deadline = time.monotonic() + 40
-        while set(workers(process)) & set(old):
-            assert time.monotonic() < deadline
-            time.sleep(0.1)
-        assert b"glimpse_requests_total" in ask(port, "GET", "/metrics")[1]
+        for count in range(1, 3):
+            assert ask(port, "GET", "/none")[0] == 404
+            old = workers(process)
+            process.send_signal(signal.SIGHUP)
+            deadline = time.monotonic() + 40
+            while set(workers(process)) & set(old) or len(workers(process)) != 2:
+                assert time.monotonic() < deadline
+                time.sleep(0.1)
+            told = f'method="GET",route="none",status="404"}} {count}.0'
+            assert told in ask(port, "GET", "/metrics")[1].decode()
         assert list(folder.iterdir()) == [metrics]
+        # At most the old and the new workers and the master have counted together.
+        assert len(list(metrics.glob("*.db"))) <= 3 * 5
     assert not list(folder.iterdir())
 
 
