@@ -383,9 +383,9 @@ def slow(options: argparse.Namespace) -> Iterator[Row]:
         "300 that send a byte of the head each 8 s": (300, HEAD, b"X", 0),
         "300 that send a byte of the body each 8 s": (300, body % 100_000, b"\0", 0),
         "300 that send a byte of 100 MB each 8 s": (300, body % 100_000_000, b"\0", 0),
-        "300 that ask a hundred times and read nothing": (
+        "300 that ask 500 times and read nothing": (
             300,
-            (ANSWERED + b"\r\n") * 100,
+            (ANSWERED + b"\r\n") * 500,
             b"",
             0,
         ),
