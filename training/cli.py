@@ -9,6 +9,7 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -136,6 +137,12 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing = commands.add_parser("list", help="list the shipped recipes and the store's models")
     _add_store(listing)
     listing.set_defaults(run=_list)
+
+    search = commands.add_parser("search", help="search a recipe's best settings, by validation")
+    _add_runs(search, "a recipe, whose [search] says what is tried", "runs/NAME-search")
+    search.add_argument("--trials", type=int, default=20, metavar="N", help="how many (20)")
+    search.add_argument("--limit", type=int, metavar="N", help="train on N pictures alone")
+    search.set_defaults(run=_search)
 
 
 def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
@@ -318,6 +325,30 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
         f"of {len(truth)} pictures (95 % interval {low:.2%} to {high:.2%}), folds "
         f"{min(accuracies):.2%} to {max(accuracies):.2%}; written to {out}"
     )
+    return 0
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from training import recipe as recipes  # noqa: PLC0415
+    from training import search  # noqa: PLC0415
+
+    _recipe(arguments)  # checks --epochs
+    recipe = recipes.read(arguments.recipe)
+    data = load(recipe.data, arguments.data, recipe.task)
+    if arguments.limit is not None:
+        data = search.limited(data, arguments.limit, recipe.seed)
+    out: Path = arguments.out or Path("runs") / f"{recipe.name}-search"
+    search.search(
+        recipe,
+        data,
+        out,
+        trials=arguments.trials,
+        epochs=arguments.epochs,
+        resume=arguments.resume,
+        say=partial(print, flush=True),
+    )
+    print((out / "search.md").read_text(encoding="utf-8"))
+    print(f"The best settings are the recipe {out / search.BEST}: train it")
     return 0
 
 
