@@ -129,7 +129,7 @@ def test_losses_under_different_smoothing_are_not_compared(tmp_path):
     file = tiny.write_recipe(tmp_path / "shades.toml", more='choose_by = "loss"')
     file.write_text(file.read_text() + "\n[search]\nlabel_smoothing = { low = 0.0, high = 0.1 }\n")
     with pytest.raises(TrainingError, match="cannot be compared"):
-        search.search(recipes.read(str(file)), None, tmp_path, trials=1)
+        search.search(file)
 
 
 @pytest.mark.parametrize("name", recipes.shipped())

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
-from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,11 @@ import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from training import loop
+from training.api import Say, with_changes
 from training.architectures import ARCHITECTURES
-from training.datasets import Data
+from training.datasets import Data, load
 from training.errors import TrainingError
-from training.recipe import FineTuneRecipe, Recipe, Values, from_table, to_table
+from training.recipe import Recipe, Values, from_table, to_table
 
 mpl.use("Agg")  # pictures are files: no screen is needed
 from matplotlib import pyplot as plt
@@ -59,37 +59,51 @@ def ranges(recipe: Recipe) -> dict[str, Values]:
     return found
 
 
-def search(
-    recipe: Recipe,
-    data: Data,
-    folder: Path,
-    *,
-    trials: int,
-    epochs: int | None = None,
-    resume: bool = False,
-    say: Callable[[str], None] = print,
-) -> Recipe:
-    """Tries settings until there are `trials` of them; returns the recipe with the best.
+@dataclass(frozen=True)
+class Searched:
+    """The recipe with the best settings, its file, and all trials as a Markdown table."""
 
-    Each trial has `epochs`, or else all of the recipe's. The recipe's `choose_by` compares them on
-    the validation part; the test part is not used. A trial is stopped when it is worse than the
-    median of the trials before it at the same epoch. In `folder`, search.db holds all trials, and
-    `resume` continues them; search.md, search.png and best.toml are written at the end.
-    Raises `TrainingError`.
+    best: Recipe
+    file: Path
+    table: str
+
+
+def search(
+    recipe: str | Path | Recipe,
+    data: str | Path | None = None,
+    *,
+    trials: int = 20,
+    epochs: int | None = None,
+    limit: int | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    say: Say = print,
+) -> Searched:
+    """Tries settings of a recipe until there are `trials` of them; gives the best.
+
+    Each trial has `epochs`, or else all of the recipe's, on `limit` training pictures, or else all.
+    The recipe's `choose_by` compares the trials on the validation part; the test part is not used.
+    A trial is stopped when it is worse than the median of the trials before it at the same epoch.
+    In `out` (runs/NAME-search), search.db holds all trials, and `resume` continues them; search.md,
+    search.png and best.toml are written at the end. The other arguments are those of
+    `training.train`. Raises `TrainingError`.
     """
+    recipe = with_changes(recipe)
+    short = with_changes(recipe, epochs=epochs)
     tried, by_loss = ranges(recipe), recipe.choose_by == "loss"
     if by_loss and "label_smoothing" in tried:
         raise TrainingError(
             "losses with different “label_smoothing” cannot be compared: set “choose_by” to "
             "accuracy, or take “label_smoothing” out of “search”"
         )
-    short = recipe
-    if epochs is not None:
-        short = msgspec.structs.replace(recipe, epochs=epochs, fine_tune=FineTuneRecipe())
-    study = _study(folder, short, data, resume=resume)
+    folder = Path(out) if out is not None else Path("runs") / f"{recipe.name}-search"
+    held = load(recipe.data, None if data is None else Path(data), recipe.task)
+    if limit is not None:
+        held = limited(held, limit, recipe.seed)
+    study = _study(folder, short, held, resume=resume)
     if OWN not in study.user_attrs:
         try:
-            own = _trained(short, data, None)
+            own = _trained(short, held, None)
         except optuna.TrialPruned as reason:
             raise TrainingError(f"with the recipe's own settings, {reason}") from reason
         study.set_user_attr(OWN, own)
@@ -101,7 +115,7 @@ def search(
         settings = {key: _suggested(trial, key, values) for key, values in tried.items()}
         candidate = with_settings(short, settings)
         try:
-            value = _trained(candidate, data, trial)
+            value = _trained(candidate, held, trial)
         except optuna.TrialPruned as reason:
             study.tell(trial, state=TrialState.PRUNED)
             outcome = f"stopped, {reason}"
@@ -112,8 +126,9 @@ def search(
     if not any(trial.state == TrialState.COMPLETE for trial in study.trials):
         raise TrainingError("no trial came to its end; lower the highest “lr” of “search”")
     _draw(study, recipe, folder / "search.png")
-    (folder / "search.md").write_text(_table(study, recipe), encoding="utf-8")
-    return _best(study, recipe, folder / BEST)
+    table = _table(study, recipe)
+    (folder / "search.md").write_text(table, encoding="utf-8")
+    return Searched(_best(study, recipe, folder / BEST), folder / BEST, table)
 
 
 def with_settings(recipe: Recipe, settings: dict[str, Any]) -> Recipe:
