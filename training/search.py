@@ -16,9 +16,9 @@ import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from training import loop
-from training.api import Say, with_changes
+from training.api import Say, load, with_changes
 from training.architectures import ARCHITECTURES
-from training.datasets import Data, load
+from training.datasets import Data
 from training.errors import TrainingError
 from training.recipe import Recipe, Values, from_table, to_table
 
@@ -97,7 +97,7 @@ def search(
             "accuracy, or take “label_smoothing” out of “search”"
         )
     folder = Path(out) if out is not None else Path("runs") / f"{recipe.name}-search"
-    held = load(recipe.data, None if data is None else Path(data), recipe.task)
+    held = load(recipe, data)
     if limit is not None:
         held = limited(held, limit, recipe.seed)
     study = _study(folder, short, held, resume=resume)
