@@ -568,3 +568,29 @@ def test_the_published_digit_network_takes_grey_alone():
 
     with pytest.raises(TrainingError, match="takes grey pictures"):
         build("baseline", 10, 3, {})
+
+
+def changed(data, what):
+    """`data` with a single pixel, label or share changed, or two pictures in another part."""
+    part = data.training
+    if what == "a pixel":
+        pictures = part.pictures.clone()
+        pictures[3, 0, 5, 5] ^= 1
+        part = Part(pictures, part.labels)
+    if what == "a label":
+        labels = part.labels.clone()
+        labels[0] = 1 - labels[0]
+        part = Part(part.source, labels)
+    if what == "shares":
+        part = Part(part.source, part.labels, torch.eye(2)[part.labels])
+    if what == "the split":
+        return dataclasses.replace(data, validation=data.test, test=data.validation)
+    return dataclasses.replace(data, training=part)
+
+
+def test_the_fingerprint_of_data_tells_every_change(tree):
+    data = load(FOLDERS, tree)
+    assert load(FOLDERS, tree).fingerprint == data.fingerprint
+    kinds = ["a pixel", "a label", "shares", "the split"]
+    prints = {changed(data, what).fingerprint for what in kinds}
+    assert len(prints | {data.fingerprint}) == 5

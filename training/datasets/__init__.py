@@ -6,14 +6,16 @@ import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
+
 import tasks
 from tasks import InputSpec
 from training.datasets import arrays, fer2013, folders, mnist
-from training.datasets.parts import Data, Part, Preparer, duplicates, split
+from training.datasets.parts import Data, Part, Preparer, duplicates, split, write_skipped
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
-__all__ = ["DATASETS", "Data", "Part", "load", "split"]
+__all__ = ["DATASETS", "Data", "Part", "load", "split", "write_skipped"]
 
 DATASETS: dict[str, Callable[[DataRecipe, Path | None, Preparer], Data]] = {
     "mnist": mnist.load,
@@ -24,7 +26,14 @@ DATASETS: dict[str, Callable[[DataRecipe, Path | None, Preparer], Data]] = {
 NATIVE_SIZES = {"mnist": mnist.SIZE}  # in pixels; of all others 48
 
 
-def load(recipe: DataRecipe, folder: Path | None, task: str, spec: InputSpec | None = None) -> Data:
+def load(
+    recipe: DataRecipe,
+    folder: Path | None,
+    task: str,
+    spec: InputSpec | None = None,
+    *,
+    limit: int | None = None,
+) -> Data:
     """The data that `recipe` names, from `folder`, or downloaded; raises `TrainingError`.
 
     All pictures are prepared by `task`, as in serving, for the input `spec`, or by default for
@@ -32,19 +41,30 @@ def load(recipe: DataRecipe, folder: Path | None, task: str, spec: InputSpec | N
 
     Training pictures that the validation or the test part holds too, pixel by pixel, are left
     out: accuracy on pictures seen in training says nothing. MNIST, which has none, isn't searched.
+
+    With a `limit`, the training part is at most so many of its pictures, chosen at random.
     """
     if recipe.name not in DATASETS:
         raise TrainingError(f"no data set “{recipe.name}”; known are {', '.join(DATASETS)}")
-    data = DATASETS[recipe.name](recipe, folder, _preparer(recipe, task, spec))
+    preparer = _preparer(recipe, task, spec)
+    data = DATASETS[recipe.name](recipe, folder, preparer)
+    data = dataclasses.replace(data, preprocessing=preparer.spec.preprocessing)
     if recipe.name == "mnist":
         return data
-    seen = duplicates(data.training, [data.validation, data.test])
+    training = data.training
+    seen = duplicates(training, [data.validation, data.test])
+    training = training.subset(~seen)
+    if limit is not None and limit < len(training):
+        chosen = torch.randperm(
+            len(training), generator=torch.Generator().manual_seed(recipe.split_seed)
+        )
+        training = training.subset(chosen[:limit].sort().values)
     return dataclasses.replace(
         data,
-        training=data.training.subset(~seen),
+        training=training,
         description={
             **data.description,
-            "training": int((~seen).sum()),
+            "training": len(training),
             "validation": len(data.validation),
             "test": len(data.test),
             "duplicates_left_out": int(seen.sum()),
