@@ -221,9 +221,18 @@ class Run:
 
 
 def train(
-    recipe: Recipe, data: Data, folder: Path, *, resume: bool, say: Callable[[str], None]
+    recipe: Recipe,
+    data: Data,
+    folder: Path,
+    *,
+    resume: bool,
+    say: Callable[[str], None],
+    each_epoch: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> Result:
-    """Runs `recipe` on `data`; keeps its state in `folder`, passes a line per epoch to `say`."""
+    """Runs `recipe` on `data`; keeps its state in `folder`, passes a line per epoch to `say`.
+
+    `each_epoch` gets the figures of all epochs so far, after each.
+    """
     run = Run(recipe, data)
     if resume:
         run.restore(folder / STATE)
@@ -235,6 +244,8 @@ def train(
         if run.keep_if_best():
             say(f"New best: Val Acc {run.history[-1]['validation_accuracy']:.2%}, saved")
         run.save(folder / STATE)
+        if each_epoch is not None:
+            each_epoch(run.history)
     run.classifier.load_state_dict(run.best)
     run.classifier.temperature = fit_temperature(run.classifier, data.validation)
     return Result(run.classifier.eval(), run.best_epoch, run.history)
