@@ -140,9 +140,9 @@ class Recipe(Table, frozen=True, kw_only=True):
     the largest, until it has that size (0: only classes of fewer than 20 pictures are topped up,
     to 20 at most). `normalise` brings pictures to mean 0 and standard deviation 1: by the
     statistics of the whole "data", of each "picture", which removes its brightness, or as for the
-    "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits over each picture and its
-    mirror image, and `zoom` over the picture zoomed in and out by so many pixels at each side
-    (0: not at all).
+    "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits
+    over each picture and its mirror image, and `zoom` over the picture zoomed in and out by so many
+    pixels at each side (0: not at all).
     `balance` shifts the class prior of the predictions: 0 keeps that of training, 1 makes all
     classes equally likely (if they are sampled at their true frequency), and -1 restores their true
     frequency (if the sampler is "balanced").
@@ -217,9 +217,7 @@ def fitted(recipe: Recipe, pictures: int, base: Base | None = None) -> Recipe:
     epochs = recipe.epochs or min(max(round(most * math.sqrt(160 / pictures)), least), 2 * most)
     steps = epochs * -(-pictures // batch_size)
     warm_up = recipe.warm_up or min(max(0.2, 100 / steps), 0.3)
-    return replace(
-        recipe, network=network, epochs=epochs, batch_size=batch_size, warm_up=warm_up
-    )
+    return replace(recipe, network=network, epochs=epochs, batch_size=batch_size, warm_up=warm_up)
 
 
 def shipped() -> list[str]:
