@@ -375,10 +375,10 @@ class Classifier(nn.Module):
 
     Takes uint8 (N, C, H, W) in 0..255; gives float32 (N, K) that sum to 1. `mean` and `std` are
     those of the training pictures, in 0..1, one number or one for each channel; with `by_picture`
-    each picture's own take their place. Logits are averaged over several views (test-time augmentation): the picture, with
-    `mirror` its mirror image, and with `zoom` both of these `zoom` pixels closer and further at
-    each side. `bias` (K) is added to the logits; `temperature` then divides them, so that the
-    probabilities are calibrated.
+    each picture's own take their place. Logits are averaged over several views (test-time
+    augmentation): the picture, with `mirror` its mirror image, and with `zoom` both of these
+    `zoom` pixels closer and further at each side. `bias` (K) is added to the logits;
+    `temperature` then divides them, so that the probabilities are calibrated.
     """
 
     def __init__(

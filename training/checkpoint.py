@@ -51,8 +51,8 @@ def export(
 
     Raises `AssertionError` if TorchScript or ONNX gives other answers than the network.
     """
-    classifier = result.classifier.eval().to(memory_format=torch.contiguous_format)
-    pictures = data.validation.pictures[:64]
+    classifier = result.classifier.eval().cpu().to(memory_format=torch.contiguous_format)
+    pictures = data.validation.batch(torch.arange(min(64, len(data.validation))))
     _, channels, height, width = pictures.shape
     today = today_utc()
     card = Card(

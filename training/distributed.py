@@ -6,6 +6,7 @@ import atexit
 import os
 import signal
 from types import FrameType
+from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
@@ -79,9 +80,15 @@ def summed(values: Tensor) -> Tensor:
     return values
 
 
-def gathered(value: object) -> list[object]:
+def summed_on_cpu(values: Tensor) -> Tensor:
+    """The sum of every process's `values`, which are on the CPU."""
+    every: list[Tensor] = gathered(values)
+    return torch.stack(every).sum(0)
+
+
+def gathered(value: Any) -> list[Any]:
     """Every process's `value`, in the order of their places."""
-    values: list[object] = [value] * size()
+    values: list[Any] = [value] * size()
     if size() > 1:
         distributed.all_gather_object(values, value)
     return values
@@ -95,6 +102,14 @@ def is_failure(error: BaseException) -> bool:
     return isinstance(error, distributed.DistError) or any(
         word in said for word in ("gloo", "NCCL", "Connection", "Socket")
     )
+
+
+def shared(value: Any) -> Any:
+    """The first process's `value`."""
+    values = [value]
+    if size() > 1:
+        distributed.broadcast_object_list(values)
+    return values[0]
 
 
 class SharedBatchNorm(nn.BatchNorm2d):

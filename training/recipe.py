@@ -39,26 +39,34 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataRecipe(Table, frozen=True, kw_only=True):
     """The data and how it is split; see `training.datasets`.
 
-    `validation` and `test` are numbers of pictures or, below 1, shares. They are split off
-    with the seed `split_seed` if the data has no such part of its own: at "random", or by
-    "subject" (fold `fold` of `folds`). The network takes pictures of `size` pixels a side (0: 28
-    for MNIST, else 48) with `channels` channels. `classes` are the classes' names, in order.
-    `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic
-    digits added to MNIST's training part.
+    `validation` and `test` are numbers of pictures or, below 1, shares. `split` says how parts
+    that the data does not have itself are split off, with the seed `split_seed`: at "random" by
+    these numbers or shares, every class about alike; or by folds, fold `fold` of `folds` being
+    the test part and the next one the validation part: "stratified" by class, or by "subject", so
+    that nobody is in two of them. The network takes pictures of `size` pixels a side (0: 28 for
+    MNIST and its kin, else 48) with `channels` channels; pictures of other shapes are cropped to
+    their centre or letterboxed, as `fit` says. `classes` are the classes' names, in order.
+    `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic digits
+    added to MNIST's training part. `most_skipped` is the share of the pictures that may be
+    skipped because they cannot be read, and `memory` the gigabytes of pictures that are kept in
+    memory; beyond, they are kept on disk.
     """
 
     name: str = "mnist"
-    validation: HeldOut = 5000
+    validation: HeldOut = 0.1
     test: HeldOut = 0.2
-    split: Literal["random", "subject"] = "random"
+    split: Literal["random", "stratified", "subject"] = "random"
     folds: Annotated[int, Meta(ge=3)] = 10
     fold: Count = 0
     split_seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     size: Count = 0
     channels: Literal[1, 3] = 1
+    fit: Literal["crop", "letterbox"] = "crop"
     classes: list[str] = []
     labels: Literal["original", "mixed", "ferplus"] = "original"
     handwriting: Count = 0
+    most_skipped: Share = 0.1
+    memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.5
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:
@@ -161,9 +169,9 @@ class Recipe(Table, frozen=True, kw_only=True):
     the largest, until it has that size (0: only classes of fewer than 20 pictures are topped up,
     to 20 at most). `normalise` brings pictures to mean 0 and standard deviation 1: by the
     statistics of the whole "data", of each "picture", which removes its brightness, or as for the
-    "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits over each picture and its
-    mirror image, and `zoom` over the picture zoomed in and out by so many pixels at each side
-    (0: not at all).
+    "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits
+    over each picture and its mirror image, and `zoom` over the picture zoomed in and out by so many
+    pixels at each side (0: not at all).
     `balance` shifts the class prior of the predictions: 0 keeps that of training, 1 makes all
     classes equally likely (if they are sampled at their true frequency), and -1 restores their true
     frequency (if the sampler is "balanced").
