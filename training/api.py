@@ -11,6 +11,7 @@ module is quick.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from training.datasets import Data
     from training.loop import Result
+    from training.progress import Progress
     from training.recipe import DataRecipe, Recipe
 
 Say = Callable[[str], None]
@@ -42,14 +44,15 @@ PUBLISHED = (".pt", ".onnx", ".json", ".csv", ".png", ".txt", ".log")  # what of
 class Trained:
     """What `train` made: the model's card, and the folder that holds its files.
 
-    `history` has the figures of each epoch; `published` is the model's folder in the store, if it
-    was published.
+    `history` has the figures of each epoch. `published` is the model's folder in the store, if it
+    was published; `report_failure` says why the report could not be written, if so.
     """
 
     card: Card
     folder: Path
     history: list[dict[str, float]]
     target: float
+    report_failure: str = ""
     published: Path | None = None
 
     @property
@@ -102,6 +105,7 @@ class Compared:
     best: str
     rows: list[dict[str, Any]]
     table: str
+    report_failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -124,6 +128,7 @@ def train(
     resume: bool = False,
     publish: str | Path | None = None,
     min_accuracy: float | None = None,
+    log: str | None = None,
     say: Say = print,
 ) -> Trained:
     """Trains a recipe, tests the best epoch's network and writes its files and report.
@@ -132,39 +137,47 @@ def train(
     place of its data (else it is downloaded). The files are written into `out` (runs/NAME), and
     with `publish`, a store's folder, copied there if the target is reached: `min_accuracy`, 0..1,
     or the recipe's. `name` names the model, `epochs` counts instead of the recipe's, and `resume`
-    continues an interrupted run. `say` gets each line of the log.
+    continues an interrupted run. The `log` "tensorboard" is kept for TensorBoard. `say` gets each
+    line of train.log.
 
     Raises `TrainingError`, `OSError`, or `KeyboardInterrupt` with what to do next.
     """
-    from training import datasets, loop  # noqa: PLC0415
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
+    from training.progress import Progress  # noqa: PLC0415
 
     chosen = with_changes(recipe, name=name, epochs=epochs)
     held = datasets.load(chosen.data, _path(data), chosen.task)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     with _logged(folder, say, keep=resume) as tell:
+        progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
         try:
-            result = loop.train(chosen, held, folder, resume=resume, say=tell)
+            result = loop.train(
+                chosen, held, folder, resume=resume, say=tell, each_epoch=progress.epoch
+            )
         except KeyboardInterrupt:
             if (folder / loop.STATE).exists():
                 raise KeyboardInterrupt(
                     "The last complete epoch is saved: continue with --resume."
                 ) from None
             raise
-        card = _write(result, chosen, held, folder)
+        distributed.leave_to_the_first()
+        card, failure = _write(result, result.recipe, held, folder, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
-        trained = Trained(card, folder, result.history, target)
+        trained = Trained(card, folder, result.history, target, failure)
         low, high = trained.interval
         tell(
             f"{card.name} {card.version}: test accuracy {trained.accuracy:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%}) in {card.metrics['train_seconds']:.0f} s, "
             f"epoch {result.best_epoch}"
         )
+        if advice := report.few(low, high):
+            tell(advice)
         tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
     if publish is None or not trained.reached:
         return trained
     place = Path(publish) / card.name
     _publish(folder, place)
-    return Trained(card, folder, result.history, target, place)
+    return dataclasses.replace(trained, published=place)
 
 
 def evaluate(
@@ -197,7 +210,7 @@ def evaluate(
     figures = report.metrics(truth, probabilities)
     if write:
         _check_same_test(card, figures)
-        report.write(folder, card.labels, truth, probabilities, history=None)
+        report.write(folder, card.labels, truth, probabilities)
         report.write_hardest(
             folder,
             card.labels,
@@ -232,7 +245,7 @@ def compare(
     """Trains each of a recipe's candidates; only the one with the best validation is tested and
     exported, into `out` (runs/NAME-compare). The arguments are those of `train`.
     """
-    from training import datasets, loop  # noqa: PLC0415
+    from training import datasets, distributed, loop  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     if not chosen.candidates:
@@ -265,12 +278,13 @@ def compare(
         ):
             kept = own, result
     assert kept is not None
-    card = _write(kept[1], kept[0], held, folder)
+    distributed.leave_to_the_first()
+    card, failure = _write(kept[1], kept[1].recipe, held, folder)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     best_row = max(rows, key=lambda row: float(row["validation_accuracy"]))
-    return Compared(card, folder, best_row["candidate"], rows, table)
+    return Compared(card, folder, best_row["candidate"], rows, table, failure)
 
 
 def cross_validate(
@@ -287,7 +301,7 @@ def cross_validate(
     """
     import numpy as np  # noqa: PLC0415
 
-    from training import datasets, loop, report  # noqa: PLC0415
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-folds"
@@ -310,9 +324,10 @@ def cross_validate(
         labels = held.labels
         truths.append(truth)
         told.append(probabilities)
+    distributed.leave_to_the_first()
     truth, probabilities = np.concatenate(truths), np.concatenate(told)
     figures = report.metrics(truth, probabilities)
-    report.write(folder, labels, truth, probabilities, history=None)
+    report.write(folder, labels, truth, probabilities)
     summary = {**figures, "folds": accuracies, "split": "by subject"}
     (folder / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return CrossValidated(chosen, folder, figures, accuracies)
@@ -363,8 +378,14 @@ def _path(place: str | Path | None) -> Path | None:
 def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
     """Makes the folder of a run; the function that it gives says a line and logs it there.
 
-    With `keep` the log goes on from the one that is there.
+    With `keep` the log goes on from the one that is there. Of several processes that torchrun
+    started, only the first one says and writes anything.
     """
+    from training import distributed  # noqa: PLC0415
+
+    if not distributed.is_writer():
+        yield lambda line: None
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "train.log").open("a" if keep else "w", encoding="utf-8") as log:
 
@@ -376,8 +397,14 @@ def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
         yield tell
 
 
-def _write(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
-    """Tests the best epoch's network and writes its report, checkpoint and card."""
+def _write(
+    result: Result, recipe: Recipe, data: Data, folder: Path, progress: Progress | None = None
+) -> tuple[Card, str]:
+    """Tests the best epoch's network and writes its checkpoint, its card and then its report.
+
+    Returns the card, and why the report could not be written, if so: the checkpoint of a long
+    training is there all the same.
+    """
     from training import checkpoint, loop, report  # noqa: PLC0415
 
     truth = data.test.labels.numpy()
@@ -391,16 +418,22 @@ def _write(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
         told = loop.predict(result.classifier, part.pictures).numpy()
         figures = report.metrics(part.labels.numpy(), told)
         metrics |= {f"test_{name}_{key}": value for key, value in figures.items()}
-    report.write(folder, data.labels, truth, probabilities, result.history)
-    report.write_hardest(
-        folder,
-        data.labels,
-        truth,
-        probabilities,
-        pictures=data.test.pictures.numpy(),
-        data=recipe.data.name,
-    )
-    return checkpoint.export(result, recipe, data, metrics, folder)
+    card = checkpoint.export(result, recipe, data, metrics, folder)
+    try:
+        if progress is not None:
+            progress.close(result.history)
+        report.write(folder, data.labels, truth, probabilities)
+        report.write_hardest(
+            folder,
+            data.labels,
+            truth,
+            probabilities,
+            pictures=data.test.pictures.numpy(),
+            data=recipe.data.name,
+        )
+    except Exception as error:  # of whatever kind
+        return card, f"{type(error).__name__}: {error}"
+    return card, ""
 
 
 def _publish(folder: Path, place: Path) -> None:

@@ -14,9 +14,13 @@ from model_store import CardError, StoreError
 from training import api
 from training.errors import TrainingError
 
+WITHOUT_REPORT = 3  # an exit status
+
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 (a target was missed), 2 or 130 (Ctrl-C)."""
+    """Runs a command; returns the exit status: 0, 1 (a target was missed), 2, 3 (the report
+    could not be written) or 130 (Ctrl-C).
+    """
     return run(_parser().parse_args(argv))
 
 
@@ -82,6 +86,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         type=float,
         metavar="SHARE",
         help="the target, 0..1, instead of the recipe's: exit with 1 if it is missed",
+    )
+    train.add_argument(
+        "--log", choices=["tensorboard"], help="also log each epoch in the results' folder for it"
     )
     train.set_defaults(run=_train)
 
@@ -167,6 +174,7 @@ def _train(arguments: argparse.Namespace) -> int:
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
         min_accuracy=arguments.min_accuracy,
+        log=arguments.log,
         say=_say,
     )
     print(f"Written to {trained.folder}")
@@ -174,7 +182,20 @@ def _train(arguments: argparse.Namespace) -> int:
         print(f"Published in {trained.published}")
     elif arguments.publish:
         print("Not published: the target was missed. --min-accuracy sets another target.")
-    return 0 if trained.reached else 1
+    status = _report_status(trained.report_failure, trained.folder)
+    return status if trained.reached else 1
+
+
+def _report_status(failure: str, folder: Path) -> int:
+    """0, or `WITHOUT_REPORT` and what to do where the report could not be written."""
+    if not failure:
+        return 0
+    print(
+        f"warning: the model is written, but not its report ({failure}); to try again: evaluate "
+        f"{folder} --write, with the --data of the training",
+        file=sys.stderr,
+    )
+    return WITHOUT_REPORT
 
 
 def _compare(arguments: argparse.Namespace) -> int:
@@ -191,7 +212,7 @@ def _compare(arguments: argparse.Namespace) -> int:
         f"Kept {compared.best}: test accuracy {compared.card.metrics['test_accuracy']:.2%}; "
         f"written to {compared.folder}"
     )
-    return 0
+    return _report_status(compared.report_failure, compared.folder)
 
 
 def _cross_validate(arguments: argparse.Namespace) -> int:
