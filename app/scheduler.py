@@ -213,16 +213,17 @@ class Turn:
 
         This ends a light request's turn, unless it has more than `CHUNK` pictures.
         """
-        if isinstance(self._lane, _LightLane):
-            if len(pixels) <= CHUNK:
-                self._taken = self.taken  # without the forward pass, which may be of others too
-                self.held = False
-                return self._lane.join(network, pixels)
-            self._lane.run_batch()  # of others, who would wait for all of this
+        light = self._lane if isinstance(self._lane, _LightLane) else None
+        if light and len(pixels) <= CHUNK:
+            self._taken = self.taken  # without the forward pass, which may be of others too
+            self.held = False
+            return light.join(network, pixels)
         parts = []
         for start in range(0, len(pixels), CHUNK):
             if start and self.expired:
                 return None
+            if light:
+                light.run_batch()  # of others, who would wait for this part
             parts.append(network(pixels[start : start + CHUNK]))
             self.rest()
         return np.concatenate(parts)
