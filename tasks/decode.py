@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import warnings
 from contextlib import suppress
@@ -11,11 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
-from tasks.problems import TooLarge, UnreadableImage, UnsupportedMediaType
+from tasks.problems import Busy, TooLarge, UnreadableImage, UnsupportedMediaType
 
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
 ENOUGH = 1024  # pixels of a picture's shorter side that suffice for any model
+MUCH = 4 * ENOUGH**2  # pixels of a long, narrow picture beyond which it is reduced as well
 MAX_SCANS = 50  # of a JPEG; progressive ones have about ten
 
 ORIENTATION = 0x0112
@@ -44,7 +46,8 @@ START_OF_SCAN, END = 0xDA, 0xD9
 class Picture:
     """An upright picture of mode L, RGB or RGBA, and its original size in pixels.
 
-    `image` may be smaller than that, its shorter side being `ENOUGH` pixels or more.
+    `image` may be smaller than that: its shorter side is then `ENOUGH` pixels or more, or its area
+    `MUCH` or more.
     """
 
     image: Image.Image
@@ -52,10 +55,19 @@ class Picture:
     height: int
 
 
+def header(content: bytes) -> tuple[str, int]:
+    """A picture's format and number of pixels, without decoding it; "" and 0 if that fails."""
+    try:
+        image = Image.open(io.BytesIO(content), formats=FORMATS)
+        return image.format or "", image.width * image.height
+    except Exception:  # `decode` says what is wrong
+        return "", 0
+
+
 def decode(content: bytes, max_pixels: int) -> Picture:
     """Reads a picture: upright by its EXIF, the first frame of an animation, eight bits deep.
 
-    Raises `UnreadableImage`, `UnsupportedMediaType` or `TooLarge`.
+    Raises `UnreadableImage`, `UnsupportedMediaType` or `TooLarge`, or `Busy` if memory runs out.
     """
     if not content:
         raise UnreadableImage("The image is empty (0 bytes). Choose a picture and send it again.")
@@ -85,11 +97,17 @@ def decode(content: bytes, max_pixels: int) -> Picture:
         if image.width * image.height > max_pixels:
             raise ValueError("the first frame is larger than the picture")
         image = _eight_bits(image)
-        if min(image.size) >= 2 * ENOUGH:
-            image = image.reduce(min(image.size) // ENOUGH)
+        factor = max(min(image.size) // ENOUGH, math.isqrt(image.width * image.height // MUCH))
+        if factor > 1:
+            image = image.reduce(factor)
         if orientation in UPRIGHT:
             image = image.transpose(UPRIGHT[orientation])
     except Exception as error:
+        if isinstance(error, MemoryError) or "memory" in str(error):  # Pillow also has an OSError
+            raise Busy(
+                "There is too little memory to read the image. Send it at a smaller size.",
+                {"Retry-After": "10"},
+            ) from error
         raise UnreadableImage(
             "The image is damaged or cut short. Save or upload it again."
         ) from error
