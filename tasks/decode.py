@@ -10,8 +10,14 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, features
 
-from tasks import jpeg, png
-from tasks.problems import NotReady, TooLarge, UnreadableImage, UnsupportedMediaType
+from tasks import bmp, jpeg, png
+from tasks.problems import (
+    NotReady,
+    Problem,
+    TooLarge,
+    UnreadableImage,
+    UnsupportedMediaType,
+)
 
 try:  # where it is installed, Pillow reads HEIC by it
     from pi_heif import register_heif_opener
@@ -28,7 +34,7 @@ FORMATS = {
     "JPEG": ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
     "WEBP": ("WebP", (".webp",)),
     "GIF": ("GIF", (".gif",)),
-    "BMP": ("BMP", (".bmp", ".dib")),
+    bmp.FORMAT: ("BMP", (".bmp", ".dib")),
     **({"AVIF": ("AVIF", (".avif",))} if AVIF else {}),
     **({"HEIF": ("HEIC", (".heic", ".heif", ".hif"))} if HEIC else {}),
 }
@@ -76,16 +82,6 @@ def decode(content: bytes, max_pixels: int) -> Picture:
     """
     if not content:
         raise UnreadableImage("The image is empty (0 bytes). Choose a picture and send it again.")
-    try:
-        return _decode(content, max_pixels)
-    except MemoryError as error:
-        raise NotReady(
-            "The server has too little memory for this picture. Send it at a smaller size.",
-            {"Retry-After": "10"},
-        ) from error
-
-
-def _decode(content: bytes, max_pixels: int) -> Picture:
     has_end = True
     try:
         if content.startswith(png.SIGNATURE):
@@ -138,8 +134,12 @@ def _orientation(image: Image.Image) -> int:
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The picture in mode L, RGB or RGBA."""
     if image.mode.startswith("I"):
-        # Pillow would clip 16 bits to the lowest eight, not scale them.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        # Pillow would clip 16 bits to the lowest eight, not scale them. Cameras and scanners
+        # put ten or twelve bits into sixteen.
+        values = np.asarray(image)
+        used = int(values.max()).bit_length()
+        bits = max(used, 8) if used <= 12 else 16
+        return Image.fromarray((values >> bits - 8).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
@@ -150,7 +150,7 @@ SIGNATURES = {
     png.SIGNATURE: "PNG",
     jpeg.SIGNATURE: "JPEG",
     b"GIF8": "GIF",
-    b"BM": "BMP",
+    bmp.SIGNATURE: "BMP",
     b"RIFF": "WebP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
@@ -161,14 +161,19 @@ SIGNATURES = {
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"\0\0\1\0": "Icon",
-    b"\0\0\2\0": "Cursor",
+    b"\0\0\2\0\1\0": "Cursor",
 }
 
 
-def _unreadable(content: bytes, error: Exception) -> Exception:
-    """The problem of a picture that cannot be read."""
+def _unreadable(content: bytes, error: Exception) -> Problem:
+    """The problem of a picture that cannot be read because of `error`."""
+    if isinstance(error, Problem):
+        return error
     if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return MemoryError()
+        return NotReady(
+            "The server has too little memory for this picture now. Send it at a smaller size.",
+            {"Retry-After": "10"},
+        )
     name = _format_name(content)
     if name is None:
         return UnreadableImage(f"This is not an image. Send a {FORMAT_NAMES} file.")

@@ -10,7 +10,7 @@ from PIL import Image
 SIGNATURE = b"\xff\xd8\xff"
 END = b"\xff\xd9"
 MAX_SCANS = 50  # progressive files have about ten
-MAX_MISSING = 0.05  # share of a picture's height that may be missing
+MAX_MISSING = 0.05  # share of a picture that may be missing
 FILL = 128  # what the decoder puts where nothing is left to decode
 
 # A marker: neither a stuffed byte, a restart nor another that stands alone.
@@ -45,6 +45,9 @@ def ended(jpeg: bytes) -> tuple[bytes, bool]:
 
 
 def is_whole(image: Image.Image) -> bool:
-    """Whether a picture whose file had no end is there but for a few rows at the bottom."""
-    rows = np.asarray(image)[-1 - int(MAX_MISSING * image.height) :]
-    return bool((rows != FILL).any())
+    """Whether nearly all of a picture whose file had no end is there.
+
+    A picture that has so much of just that grey is taken for one that is cut short.
+    """
+    filled = np.asarray(image).reshape(image.height * image.width, -1) == FILL
+    return bool(filled.all(axis=1).mean() <= MAX_MISSING)
