@@ -21,7 +21,6 @@ from tasks.base import Box
 from tasks.problems import Problem, UnreadableImage
 
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}  # the files of a folder that are read
-NO_LIMIT = 2**31  # seconds
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 TOGETHER = 16  # pictures that are read and classified in one batch
 
@@ -43,7 +42,7 @@ def predict_files(places: Sequence[Path], model: str | None, *, form: str, whole
         return 2
     files = list(_files(places))
     write = _csv(chosen) if form == "csv" else {"text": _text, "json": _json}[form]
-    options = Options(int(config["MAX_PIXELS"]), NO_LIMIT, whole=whole)
+    options = Options(int(config["MAX_PIXELS"]), whole=whole)
     ask = partial(predict, chosen, options=options)
     right = wrong = 0
     for name, result in _answers(files, ask):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ from PIL import Image, features
 
 from tasks import bmp, jpeg, png
 from tasks.problems import (
-    NotReady,
+    Busy,
     Problem,
     TooLarge,
     UnreadableImage,
@@ -42,6 +43,7 @@ _NAMES = [name for name, _ in FORMATS.values()]
 FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 SUFFIXES = frozenset(suffix for _, suffixes in FORMATS.values() for suffix in suffixes)
 ENOUGH = 1024  # pixels of a picture's shorter side that suffice for any model
+MUCH = 4 * ENOUGH**2  # pixels of a long, narrow picture beyond which it is reduced as well
 
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -65,7 +67,8 @@ warnings.filterwarnings("ignore", module=r"PIL\.")
 class Picture:
     """An upright picture of mode L, RGB or RGBA, and its original size in pixels.
 
-    `image` may be smaller than that, its shorter side being `ENOUGH` pixels or more.
+    `image` may be smaller than that: its shorter side is then `ENOUGH` pixels or more, or its area
+    `MUCH` or more.
     """
 
     image: Image.Image
@@ -73,22 +76,25 @@ class Picture:
     height: int
 
 
+def header(content: bytes) -> tuple[str, int]:
+    """A picture's format and number of pixels, without decoding it; "" and 0 if that fails."""
+    try:
+        image, _ = _opened(content)
+        return image.format or "", image.width * image.height
+    except Exception:  # `decode` says what is wrong
+        return "", 0
+
+
 def decode(content: bytes, max_pixels: int) -> Picture:
     """Reads a picture: upright as browsers show it, the first frame of an animation, eight bits
     deep.
 
-    Raises `UnreadableImage`, `UnsupportedMediaType`, `TooLarge` or, where memory runs out,
-    `NotReady`.
+    Raises `UnreadableImage`, `UnsupportedMediaType` or `TooLarge`, or `Busy` if memory runs out.
     """
     if not content:
         raise UnreadableImage("The image is empty (0 bytes). Choose a picture and send it again.")
-    has_end = True
     try:
-        if content.startswith(png.SIGNATURE):
-            content = png.needed(content)
-        elif content.startswith(jpeg.SIGNATURE):
-            content, has_end = jpeg.ended(content)
-        image: Image.Image = Image.open(io.BytesIO(content), formats=tuple(FORMATS))
+        image, has_end = _opened(content)
     except Exception as error:  # decoders raise all kinds of errors on untrusted data
         raise _unreadable(content, error) from error
     width, height = image.size
@@ -107,8 +113,9 @@ def decode(content: bytes, max_pixels: int) -> Picture:
         if not has_end and not jpeg.is_whole(image):
             raise ValueError("a part of the picture is missing")
         image = _eight_bits(image)
-        if min(image.size) >= 2 * ENOUGH:
-            image = image.reduce(min(image.size) // ENOUGH)
+        factor = max(min(image.size) // ENOUGH, math.isqrt(image.width * image.height // MUCH))
+        if factor > 1:
+            image = image.reduce(factor)
         if orientation in UPRIGHT:
             image = image.transpose(UPRIGHT[orientation])
     except Exception as error:
@@ -116,6 +123,16 @@ def decode(content: bytes, max_pixels: int) -> Picture:
     if orientation in LYING:
         width, height = height, width
     return Picture(image, width, height)
+
+
+def _opened(content: bytes) -> tuple[Image.Image, bool]:
+    """The picture, not yet decoded, and whether its file has the end that a JPEG must have."""
+    has_end = True
+    if content.startswith(png.SIGNATURE):
+        content = png.needed(content)
+    elif content.startswith(jpeg.SIGNATURE):
+        content, has_end = jpeg.ended(content)
+    return Image.open(io.BytesIO(content), formats=tuple(FORMATS)), has_end
 
 
 def _orientation(image: Image.Image) -> int:
@@ -170,7 +187,7 @@ def _unreadable(content: bytes, error: Exception) -> Problem:
     if isinstance(error, Problem):
         return error
     if isinstance(error, MemoryError) or "out of memory" in str(error):
-        return NotReady(
+        return Busy(
             "The server has too little memory for this picture now. Send it at a smaller size.",
             {"Retry-After": "10"},
         )

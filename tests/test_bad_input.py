@@ -351,7 +351,7 @@ def test_pictures_past_the_work_that_a_request_may_make_are_refused(store, png, 
     monkeypatch.setattr("app.predict.decode", slow)
     monkeypatch.setattr("app.scheduler.time.thread_time", lambda: clock[0])
     response = client.post(
-        "/api/predict", data={"file": [(io.BytesIO(png), "a") for _ in range(5)]}
+        "/api/predict", data={"file": [(io.BytesIO(png + b"%d" % each), "a") for each in range(5)]}
     )
     results = response.get_json()["results"]
     assert response.status_code == 200
