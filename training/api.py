@@ -144,14 +144,14 @@ def train(
 
     Raises `TrainingError`, `OSError`, or `KeyboardInterrupt` with what to do next.
     """
-    from training import datasets, loop, report  # noqa: PLC0415
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
     from training.progress import Progress  # noqa: PLC0415
 
     chosen = with_changes(recipe, name=name, epochs=epochs)
     held = data if isinstance(data, datasets.Data) else load(chosen, data)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     with _logged(folder, say, keep=resume) as tell:
-        progress = Progress(folder, log, resume=resume)
+        progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
         try:
             result = loop.train(
                 chosen, held, folder, resume=resume, say=tell, each_epoch=progress.epoch
@@ -162,7 +162,8 @@ def train(
                     "The last complete epoch is saved: continue with --resume."
                 ) from None
             raise
-        card, failure = _write(result, chosen, held, folder, progress)
+        distributed.leave_to_the_first()
+        card, failure = _write(result, result.recipe, held, folder, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
         trained = Trained(card, folder, result.history, target, failure)
         low, high = trained.interval
@@ -249,7 +250,7 @@ def compare(
     """Trains each of a recipe's candidates; only the one with the best validation is tested and
     exported, into `out` (runs/NAME-compare). The arguments are those of `train`.
     """
-    from training import datasets, loop  # noqa: PLC0415
+    from training import datasets, distributed, loop  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     if not chosen.candidates:
@@ -282,7 +283,8 @@ def compare(
         ):
             kept = own, result
     assert kept is not None
-    card, failure = _write(kept[1], kept[0], held, folder)
+    distributed.leave_to_the_first()
+    card, failure = _write(kept[1], kept[1].recipe, held, folder)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -304,7 +306,7 @@ def cross_validate(
     """
     import numpy as np  # noqa: PLC0415
 
-    from training import datasets, loop, report  # noqa: PLC0415
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-folds"
@@ -327,6 +329,7 @@ def cross_validate(
         labels = held.labels
         truths.append(truth)
         told.append(probabilities)
+    distributed.leave_to_the_first()
     truth, probabilities = np.concatenate(truths), np.concatenate(told)
     figures = report.metrics(truth, probabilities)
     report.write(folder, labels, truth, probabilities)
@@ -392,8 +395,14 @@ def _path(place: str | Path | None) -> Path | None:
 def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
     """Makes the folder of a run; the function that it gives says a line and logs it there.
 
-    With `keep` the log goes on from the one that is there.
+    With `keep` the log goes on from the one that is there. Of several processes that torchrun
+    started, only the first one says and writes anything.
     """
+    from training import distributed  # noqa: PLC0415
+
+    if not distributed.is_writer():
+        yield lambda line: None
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "train.log").open("a" if keep else "w", encoding="utf-8") as log:
 
