@@ -40,6 +40,7 @@ from training.loop import Result
 from training.onnx_export import save_onnx
 from training.recipe import Recipe
 
+KEPT = ("mean", "std")  # what a classifier is made with, not trained weights
 ONNX_TOLERANCE = 1e-4  # of a probability
 SAME = 1e-6  # of a probability: what another order of sums may change
 
@@ -176,7 +177,9 @@ def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
             bias=getattr(held, "bias", None),
         )
         classifier.temperature = held.temperature
-        classifier.load_state_dict({"bias": classifier.bias, **held.state_dict()})
+        # Older checkpoints lack the bias; TorchScript keeps every buffer.
+        weights = {"bias": classifier.bias, **held.state_dict()}
+        classifier.load_state_dict({key: weights[key] for key in weights if key not in KEPT})
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise TrainingError(
             f"the network of {card.name} is not the one that its card's recipe names: train it "

@@ -25,6 +25,7 @@ from training.recipe import Recipe, Values, fitted, from_table, to_table
 
 mpl.use("Agg")  # pictures are files: no screen is needed
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 DATABASE = "search.db"
 BEST = "best.toml"
@@ -328,7 +329,12 @@ def _draw(study: optuna.Study, recipe: Recipe, tried: dict[str, Values], file: P
         panel.plot(*zip(*points, strict=True), "o")
         panel.axhline(study.user_attrs[OWN], linestyle="--", color="grey", label="own settings")
         panel.set(xlabel=key, ylabel=f"validation {recipe.choose_by}")
-        panel.set_xscale("log" if tried[key].log else panel.get_xscale())
+        if tried[key].log:
+            panel.set_xscale("log")
+            panel.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("{x:g}")
+            panel.tick_params(axis="x", which="both", labelrotation=45)
         panel.grid(alpha=0.3)
         panel.legend()
     figure.savefig(file, dpi=110, metadata={"Software": None})
