@@ -74,6 +74,7 @@ def export(
             "torch": str(torch.__version__),
             "torchvision": torchvision.__version__,
             "numpy": numpy.__version__,
+            "device": result.device,
         },
         description=recipe.description,
         limits=recipe.limits,

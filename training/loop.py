@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -287,7 +288,8 @@ class Run:
             self.begin_fine_tuning()
         self.optimiser.load_state_dict(state["optimiser"])
         if is_longer and isinstance(self.schedule, OneCycleLR):
-            self.schedule.last_epoch = state["schedule"]["last_epoch"] - 1
+            steps = state["schedule"]["last_epoch"]
+            self.schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps})
             self.schedule.step()
         else:
             self.schedule.load_state_dict(state["schedule"])
@@ -587,5 +589,6 @@ def _endless(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
 
 
 def suggested_lr(rows: list[dict[str, float]]) -> float:
-    """The learning rate to train with, by a range test: a tenth of that with the lowest loss."""
-    return min(rows, key=lambda row: row["loss"])["lr"] / 10
+    """The learning rate to train with, by a range test: that at which the loss falls fastest."""
+    falls = [before["loss"] - after["loss"] for before, after in itertools.pairwise(rows)]
+    return rows[falls.index(max(falls))]["lr"]
