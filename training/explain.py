@@ -351,22 +351,23 @@ def _flat(network: nn.Module) -> Iterator[nn.Module]:
 
 def _is_known(layer: nn.Module) -> bool:
     """Whether GRADIENTS holds for the layer with its options."""
+    known = type(layer) in GRADIENTS
     if isinstance(layer, nn.Conv2d):
-        return layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-    if isinstance(layer, nn.BatchNorm2d):
-        return layer.affine and layer.track_running_stats
-    if isinstance(layer, nn.MaxPool2d):
+        known = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+    elif isinstance(layer, nn.BatchNorm2d):
+        known = layer.affine and layer.track_running_stats
+    elif isinstance(layer, nn.MaxPool2d):
         options = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        return options == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
-    if isinstance(layer, nn.ZeroPad2d):
-        return min(layer.padding) >= 0
-    if isinstance(layer, Residual):
-        return all(map(_is_known, _flat(layer.body)))
-    if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return layer.output_size in (1, (1, 1))
-    if isinstance(layer, nn.Flatten):
-        return (layer.start_dim, layer.end_dim) == (1, -1)
-    return type(layer) in GRADIENTS
+        known = options == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
+    elif isinstance(layer, nn.ZeroPad2d):
+        known = min(layer.padding) >= 0
+    elif isinstance(layer, Residual):
+        known = all(map(_is_known, _flat(layer.body)))
+    elif isinstance(layer, nn.AdaptiveAvgPool2d):
+        known = layer.output_size in (1, (1, 1))
+    elif isinstance(layer, nn.Flatten):
+        known = (layer.start_dim, layer.end_dim) == (1, -1)
+    return known
 
 
 def folded(classifier: Classifier) -> Classifier:
