@@ -11,6 +11,7 @@ module is quick.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -24,6 +25,7 @@ from msgspec.structs import replace
 
 import model_store
 from model_store import Card
+from model_store.validation import PlainName
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -31,10 +33,12 @@ if TYPE_CHECKING:
 
     from training.datasets import Data
     from training.loop import Result
+    from training.progress import Progress
     from training.recipe import DataRecipe, Recipe
 
 Say = Callable[[str], None]
 
+IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
 PUBLISHED = (".pt", ".onnx", ".json", ".csv", ".png", ".txt", ".log")  # what of a run
 
 
@@ -42,14 +46,15 @@ PUBLISHED = (".pt", ".onnx", ".json", ".csv", ".png", ".txt", ".log")  # what of
 class Trained:
     """What `train` made: the model's card, and the folder that holds its files.
 
-    `history` has the figures of each epoch; `published` is the model's folder in the store, if it
-    was published.
+    `history` has the figures of each epoch. `published` is the model's folder in the store, if it
+    was published; `report_failure` says why the report could not be written, if so.
     """
 
     card: Card
     folder: Path
     history: list[dict[str, float]]
     target: float
+    report_failure: str = ""
     published: Path | None = None
 
     @property
@@ -102,6 +107,7 @@ class Compared:
     best: str
     rows: list[dict[str, Any]]
     table: str
+    report_failure: str = ""
 
 
 @dataclass(frozen=True)
@@ -116,7 +122,7 @@ class CrossValidated:
 
 def train(
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: str | Path | Data | None = None,
     *,
     out: str | Path | None = None,
     name: str | None = None,
@@ -124,47 +130,56 @@ def train(
     resume: bool = False,
     publish: str | Path | None = None,
     min_accuracy: float | None = None,
+    log: str | None = None,
     say: Say = print,
 ) -> Trained:
     """Trains a recipe, tests the best epoch's network and writes its files and report.
 
     `recipe` is a shipped recipe's name, the path of a .toml file, or a `Recipe`; `data` is the
-    place of its data (else it is downloaded). The files are written into `out` (runs/NAME), and
-    with `publish`, a store's folder, copied there if the target is reached: `min_accuracy`, 0..1,
-    or the recipe's. `name` names the model, `epochs` counts instead of the recipe's, and `resume`
-    continues an interrupted run. `say` gets each line of the log.
+    place of its data (else it is downloaded), or the data itself. The files are written into `out`
+    (runs/NAME), and with `publish`, a store's folder, copied there if the target is reached:
+    `min_accuracy`, 0..1, or the recipe's. `name` names the model, `epochs` counts instead
+    of the recipe's, and `resume` continues an interrupted run. The `log` "tensorboard" is kept for
+    TensorBoard. `say` gets each line of train.log.
 
     Raises `TrainingError`, `OSError`, or `KeyboardInterrupt` with what to do next.
     """
-    from training import datasets, loop  # noqa: PLC0415
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
+    from training.progress import Progress  # noqa: PLC0415
 
     chosen = with_changes(recipe, name=name, epochs=epochs)
-    held = datasets.load(chosen.data, _path(data), chosen.task)
+    held = data if isinstance(data, datasets.Data) else load(chosen, data)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     with _logged(folder, say, keep=resume) as tell:
+        progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
         try:
-            result = loop.train(chosen, held, folder, resume=resume, say=tell)
+            result = loop.train(
+                chosen, held, folder, resume=resume, say=tell, each_epoch=progress.epoch
+            )
         except KeyboardInterrupt:
             if (folder / loop.STATE).exists():
                 raise KeyboardInterrupt(
                     "The last complete epoch is saved: continue with --resume."
                 ) from None
             raise
-        card = _write(result, chosen, held, folder)
+        distributed.leave_to_the_first()
+        card, failure = _write(result, result.recipe, held, folder, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
-        trained = Trained(card, folder, result.history, target)
+        trained = Trained(card, folder, result.history, target, failure)
         low, high = trained.interval
         tell(
             f"{card.name} {card.version}: test accuracy {trained.accuracy:.2%} "
             f"(95 % interval {low:.2%} to {high:.2%}) in {card.metrics['train_seconds']:.0f} s, "
             f"epoch {result.best_epoch}"
         )
+        if advice := report.few(low, high):
+            tell(advice)
         tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
     if publish is None or not trained.reached:
         return trained
     place = Path(publish) / card.name
-    _publish(folder, place)
-    return Trained(card, folder, result.history, target, place)
+    publish_run(folder, place)
+    return dataclasses.replace(trained, published=place)
 
 
 def evaluate(
@@ -174,37 +189,40 @@ def evaluate(
     store: str | Path = model_store.ROOT,
     split: str = "test",
     write: bool = False,
+    recipe: str | Path | Recipe | None = None,
 ) -> Evaluated:
     """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data.
 
     `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
     the report's files are written again, beside the checkpoint; the test part must give the very
-    accuracy that the card states. Raises `TrainingError` or `StoreError`.
+    accuracy that the card states. The data is read as the model's own recipe does or, for an
+    imported model, as folders of pictures, unless another `recipe` is given. Raises
+    `TrainingError` or `StoreError`.
     """
     from tasks import InputSpec  # noqa: PLC0415
-    from training import datasets, loop, report  # noqa: PLC0415
+    from training import checkpoint, datasets, loop, report  # noqa: PLC0415
 
     if write and split != "test":
         raise TrainingError("a report covers the test part: omit --split with --write")
     folder = checkpoint_folder(model, store)
-    module, card = model_store.load(folder)
-    recipe = _data_recipe(card)
+    module, card = checkpoint.load_either(folder)
+    source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
-    held = datasets.load(recipe, _path(data), card.task, spec)
+    held = datasets.load(source, _path(data), card.task, spec)
     part = held.test if split == "test" else held.validation
-    truth = _places(card, held.labels)[part.labels].numpy()
+    truth = label_places(card, held.labels)[part.labels].numpy()
     probabilities = loop.predict(module, part.pictures).numpy()
     figures = report.metrics(truth, probabilities)
     if write:
         _check_same_test(card, figures)
-        report.write(folder, card.labels, truth, probabilities, history=None)
+        report.write(folder, card.labels, truth, probabilities)
         report.write_hardest(
             folder,
             card.labels,
             truth,
             probabilities,
             pictures=part.pictures.numpy(),
-            data=recipe.name,
+            data=source.name,
         )
     return Evaluated(card, folder, figures, report.table(truth, probabilities, card.labels))
 
@@ -232,7 +250,7 @@ def compare(
     """Trains each of a recipe's candidates; only the one with the best validation is tested and
     exported, into `out` (runs/NAME-compare). The arguments are those of `train`.
     """
-    from training import datasets, loop  # noqa: PLC0415
+    from training import datasets, distributed, loop  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     if not chosen.candidates:
@@ -265,12 +283,13 @@ def compare(
         ):
             kept = own, result
     assert kept is not None
-    card = _write(kept[1], kept[0], held, folder)
+    distributed.leave_to_the_first()
+    card, failure = _write(kept[1], kept[1].recipe, held, folder)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     best_row = max(rows, key=lambda row: float(row["validation_accuracy"]))
-    return Compared(card, folder, best_row["candidate"], rows, table)
+    return Compared(card, folder, best_row["candidate"], rows, table, failure)
 
 
 def cross_validate(
@@ -287,7 +306,7 @@ def cross_validate(
     """
     import numpy as np  # noqa: PLC0415
 
-    from training import datasets, loop, report  # noqa: PLC0415
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-folds"
@@ -310,9 +329,10 @@ def cross_validate(
         labels = held.labels
         truths.append(truth)
         told.append(probabilities)
+    distributed.leave_to_the_first()
     truth, probabilities = np.concatenate(truths), np.concatenate(told)
     figures = report.metrics(truth, probabilities)
-    report.write(folder, labels, truth, probabilities, history=None)
+    report.write(folder, labels, truth, probabilities)
     summary = {**figures, "folds": accuracies, "split": "by subject"}
     (folder / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return CrossValidated(chosen, folder, figures, accuracies)
@@ -329,17 +349,22 @@ def with_changes(
 
     held = recipe if isinstance(recipe, recipes.Recipe) else recipes.read(str(recipe))
     if name is not None:
-        try:
-            held = msgspec.convert({**held.to_dict(), "name": name}, recipes.Recipe)
-        except msgspec.ValidationError as error:
-            raise TrainingError(
-                f"“{name}” cannot name a model: use letters, digits, - and _ alone"
-            ) from error
+        held = replace(held, name=plain_name(name))
     if epochs is None:
         return held
     if epochs < 1:
         raise TrainingError("--epochs must be 1 or more")
     return replace(held, epochs=epochs, fine_tune=recipes.FineTuneRecipe())
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it can be a model's; raises `TrainingError`."""
+    try:
+        return msgspec.convert(name, PlainName)
+    except msgspec.ValidationError as error:
+        raise TrainingError(
+            f"“{name}” cannot name a model: use letters, digits, - and _ alone"
+        ) from error
 
 
 def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
@@ -355,6 +380,13 @@ def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
     )
 
 
+def load(recipe: Recipe, data: str | Path | None) -> Data:
+    """A recipe's data, from the place `data`, or downloaded; raises `TrainingError`."""
+    from training import datasets  # noqa: PLC0415
+
+    return datasets.load(recipe.data, _path(data), recipe.task)
+
+
 def _path(place: str | Path | None) -> Path | None:
     return None if place is None else Path(place)
 
@@ -363,8 +395,14 @@ def _path(place: str | Path | None) -> Path | None:
 def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
     """Makes the folder of a run; the function that it gives says a line and logs it there.
 
-    With `keep` the log goes on from the one that is there.
+    With `keep` the log goes on from the one that is there. Of several processes that torchrun
+    started, only the first one says and writes anything.
     """
+    from training import distributed  # noqa: PLC0415
+
+    if not distributed.is_writer():
+        yield lambda line: None
+        return
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "train.log").open("a" if keep else "w", encoding="utf-8") as log:
 
@@ -376,8 +414,14 @@ def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
         yield tell
 
 
-def _write(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
-    """Tests the best epoch's network and writes its report, checkpoint and card."""
+def _write(
+    result: Result, recipe: Recipe, data: Data, folder: Path, progress: Progress | None = None
+) -> tuple[Card, str]:
+    """Tests the best epoch's network and writes its checkpoint, its card and then its report.
+
+    Returns the card, and why the report could not be written, if so: the checkpoint of a long
+    training is there all the same.
+    """
     from training import checkpoint, loop, report  # noqa: PLC0415
 
     truth = data.test.labels.numpy()
@@ -391,21 +435,32 @@ def _write(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
         told = loop.predict(result.classifier, part.pictures).numpy()
         figures = report.metrics(part.labels.numpy(), told)
         metrics |= {f"test_{name}_{key}": value for key, value in figures.items()}
-    report.write(folder, data.labels, truth, probabilities, result.history)
-    report.write_hardest(
-        folder,
-        data.labels,
-        truth,
-        probabilities,
-        pictures=data.test.pictures.numpy(),
-        data=recipe.data.name,
-    )
-    return checkpoint.export(result, recipe, data, metrics, folder)
+    card = checkpoint.export(result, recipe, data, metrics, folder)
+    try:
+        if progress is not None:
+            progress.close(result.history)
+        report.write(folder, data.labels, truth, probabilities)
+        report.write_hardest(
+            folder,
+            data.labels,
+            truth,
+            probabilities,
+            pictures=data.test.pictures.numpy(),
+            data=recipe.data.name,
+        )
+    except Exception as error:  # of whatever kind
+        return card, f"{type(error).__name__}: {error}"
+    return card, ""
 
 
-def _publish(folder: Path, place: Path) -> None:
-    """Copies a run's checkpoint and report, but not its state, into the store."""
+def publish_run(folder: Path, place: Path) -> None:
+    """Copies a run's checkpoint and report, but not its state, into the store, in place of those
+    of an older model.
+    """
     place.mkdir(parents=True, exist_ok=True)
+    for file in place.iterdir():
+        if file.suffix in PUBLISHED and not (folder / file.name).exists():
+            file.unlink()
     for file in folder.iterdir():
         if file.suffix in PUBLISHED and file.name != "state.pt":
             shutil.copyfile(file, place / file.name)
@@ -426,7 +481,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _places(card: Card, labels: list[str]) -> Tensor:
+def label_places(card: Card, labels: list[str]) -> Tensor:
     """The index of each of the data's `labels` in the card's (K,); raises `TrainingError`."""
     import torch  # noqa: PLC0415
 
@@ -449,10 +504,14 @@ def _check_same_test(card: Card, figures: dict[str, Any]) -> None:
         )
 
 
-def _data_recipe(card: Card) -> DataRecipe:
-    """The data that a model was trained with, without the pictures added for training only."""
+def data_recipe(card: Card) -> DataRecipe:
+    """The data that a model was trained with, without the pictures added for training only; of an
+    imported one, folders of pictures, most of which test it.
+    """
     from training.recipe import DataRecipe  # noqa: PLC0415
 
+    if IMPORTED in card.recipe:
+        return DataRecipe(name="folders", validation=0.1, test=0.8)
     try:
         return replace(msgspec.convert(card.recipe["data"], DataRecipe), handwriting=0)
     except (KeyError, msgspec.ValidationError) as error:

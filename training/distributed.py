@@ -10,7 +10,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, distributed, nn
-from torch.distributed.nn.functional import all_reduce
 
 from training.errors import TrainingError
 
@@ -21,13 +20,19 @@ ENDED = (
 
 
 def is_started() -> bool:
-    """Whether torchrun started this process."""
-    return torch.distributed.is_available() and "TORCHELASTIC_RUN_ID" in os.environ
+    """Whether torchrun started this process beside others."""
+    return int(os.environ.get("WORLD_SIZE", "1")) > 1 and "RANK" in os.environ
 
 
 def is_writer() -> bool:
     """Whether this process is the one that says things and writes files."""
     return not is_started() or os.environ["RANK"] == "0"
+
+
+def leave_to_the_first() -> None:
+    """Ends this process, unless it is the one that writes."""
+    if not is_writer():
+        raise SystemExit(0)
 
 
 def join(device: str) -> str:
@@ -112,6 +117,20 @@ def shared(value: Any) -> Any:
     return values[0]
 
 
+class Summed(torch.autograd.Function):
+    """The sum of every process's values; its gradient is the sum of every process's gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, values: Tensor) -> Tensor:
+        """The sum."""
+        return summed(values.clone())
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        """Its gradient."""
+        return summed(gradient.clone())
+
+
 class SharedBatchNorm(nn.BatchNorm2d):
     """Batch norm over the batches of all processes, on the CPU too, where torch's own
     `SyncBatchNorm` does not run.
@@ -123,11 +142,13 @@ class SharedBatchNorm(nn.BatchNorm2d):
             return super().forward(values)
         whole = values.float()  # the sums of 16-bit numbers would overflow
         count = whole.new_full((1,), whole.numel() / whole.shape[1])
-        sums = torch.cat([whole.sum((0, 2, 3)), (whole * whole).sum((0, 2, 3)), count])
-        sums = all_reduce(sums)
+        own = torch.cat([whole.sum((0, 2, 3)), (whole * whole).sum((0, 2, 3)), count])
+        sums: Tensor = Summed.apply(own)
         mean, square = (sums[:-1] / sums[-1]).chunk(2)
         variance = (square - mean * mean).clamp_min(0)
         if self.running_mean is not None and self.running_var is not None:
+            assert self.num_batches_tracked is not None
+            self.num_batches_tracked.add_(1)
             share = self.momentum or 0.0
             unbiased = variance * sums[-1] / (sums[-1] - 1).clamp_min(1)
             self.running_mean.lerp_(mean.detach(), share)

@@ -322,13 +322,14 @@ def train(
     *,
     resume: bool,
     say: Callable[[str], None],
+    each_epoch: Callable[[list[dict[str, float]]], None] | None = None,
     device: str = "auto",
 ) -> Result:
     """Runs `recipe` on `data`; keeps its state in `folder`, passes a line per epoch to `say`.
 
     `device` is auto (the best that there is), cpu, cuda, cuda:1 or mps. Where torchrun started
     several processes, each trains on its share of every batch; the first one speaks and writes.
-    Raises `TrainingError`.
+    `each_epoch` gets the figures of all epochs so far, after each. Raises `TrainingError`.
     """
     chosen = devices.choose(distributed.join(device))
     if not distributed.is_writer():
@@ -348,6 +349,8 @@ def train(
             if run.keep_if_best():
                 say(f"New best: Val Acc {run.history[-1]['validation_accuracy']:.2%}, saved")
             run.save(folder / STATE)
+            if each_epoch is not None and distributed.is_writer():
+                each_epoch(run.history)
         distributed.unshare_batch_norms(run.classifier)
         run.classifier.load_state_dict(run.best)
         run.classifier.temperature = fit_temperature(run.classifier, data.validation)

@@ -118,6 +118,27 @@ class OptimiserRecipe(Table, frozen=True):
     options: dict[str, Any] = {}
 
 
+class Values(Table, frozen=True, kw_only=True):
+    """What `search` tries for a key: numbers from `low` to `high`, or one of `choices`.
+
+    Whole numbers give whole numbers. With `log`, each order of magnitude is tried equally often.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: Annotated[list[Any], Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("a key of “search” needs “low” and “high”, or else “choices”")
+        if self.low is not None and self.high is not None:
+            if self.low >= self.high:
+                raise ValueError("“low” must be less than “high” in each key of “search”")
+            if self.log and self.low <= 0:
+                raise ValueError("“low” must be above 0 in keys of “search” with “log”")
+
+
 class FineTuneRecipe(Table, frozen=True, kw_only=True):
     """A last phase after the recipe's own epochs, on pictures closer to real ones.
 
@@ -158,6 +179,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     exported (0: none).
     `choose_by` selects the best epoch: by validation "accuracy", or by "loss", which is finer if
     epochs differ by a few pictures only.
+    `search` is what the command `search` tries, by the key's dotted name (“optimiser.lr”).
     `patience` stops a run after so many epochs without a new best (0: never). `target` is the
     test accuracy, 0..1, that the recipe must reach.
     """
@@ -191,6 +213,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     target: Share = 0.0
     limits: list[str] = []
     candidates: list[Candidate] = []
+    search: dict[str, Values] = {}
 
     def __post_init__(self) -> None:
         labels = [candidate.label for candidate in self.candidates]
@@ -249,11 +272,36 @@ def read(name: str) -> Recipe:
         raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}") from error
+    return from_table(values, str(path))
+
+
+def from_table(values: Any, name: str) -> Recipe:
+    """The recipe in the parsed TOML file `name`; raises `TrainingError`, which names the file."""
     try:
         return msgspec.convert(_with_options(values), Recipe)
     except msgspec.ValidationError as error:
         reason = complaint(error, Recipe, RENAMED_IN_RECIPES)
-        raise TrainingError(f"{path}: {reason}") from error
+        raise TrainingError(f"{name}: {reason}") from error
+
+
+def to_table(recipe: Recipe) -> dict[str, Any]:
+    """The TOML file, parsed, from which `read` makes `recipe`; without values that are defaults."""
+    network = NetworkRecipe("")
+    default = Recipe(name="", description="", task="", network=network).to_dict()
+    table = _difference(recipe.to_dict(), default)
+    for holder in (table, *table.get("candidates", [])):
+        for key in holder.keys() & {"network", "optimiser"}:
+            holder[key] |= holder[key].pop("options", {})
+    return table
+
+
+def _difference(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    """What of `values` is not the same in `default`, table by table."""
+    return {
+        key: _difference(value, default[key]) if isinstance(default.get(key), dict) else value
+        for key, value in values.items()
+        if value != default.get(key)
+    }
 
 
 def _with_options(table: Any) -> Any:
