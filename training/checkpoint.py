@@ -61,7 +61,7 @@ def export(
         task=recipe.task,
         labels=data.labels,
         input=Input((channels, height, width)),
-        preprocessing=dict(tasks.get(recipe.task).preprocessing),
+        preprocessing={**tasks.get(recipe.task).preprocessing, **data.preprocessing},
         metrics={
             **metrics,
             "temperature": classifier.temperature,
