@@ -53,6 +53,12 @@ class NotReady(Problem):
     status, slug, title = 503, "not-ready", "Not ready"
 
 
+class Busy(NotReady):
+    """More requests, or larger ones, than can be served at once."""
+
+    slug, title = "busy", "Busy"
+
+
 def blank_picture() -> NothingToClassify:
     """The problem of a blank picture."""
     return NothingToClassify(

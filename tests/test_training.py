@@ -478,7 +478,7 @@ BAD_RECIPES = {
         "set “data.handwriting” to 0",
     ),
     "unknown data": (TINY.replace('"mnist"', '"cats"'), "no data set “cats”"),
-    "too much validation": (TINY.replace("= 100", "= 1000"), "validation is 1000"),
+    "too much validation": (TINY.replace("= 100", "= 1000"), "“data.validation” is 1000"),
     "a path as name": (
         TINY.replace('"tiny"', '"../tiny"'),
         "“name” must be text of letters, digits, - and _ alone",

@@ -25,6 +25,7 @@ from msgspec.structs import replace
 
 import model_store
 from model_store import Card
+from model_store.validation import PlainName
 from training.errors import TrainingError
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 Say = Callable[[str], None]
 
+IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
 PUBLISHED = (".pt", ".onnx", ".json", ".csv", ".png", ".txt", ".log")  # what of a run
 
 
@@ -120,7 +122,7 @@ class CrossValidated:
 
 def train(
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: str | Path | Data | None = None,
     *,
     out: str | Path | None = None,
     name: str | None = None,
@@ -134,11 +136,11 @@ def train(
     """Trains a recipe, tests the best epoch's network and writes its files and report.
 
     `recipe` is a shipped recipe's name, the path of a .toml file, or a `Recipe`; `data` is the
-    place of its data (else it is downloaded). The files are written into `out` (runs/NAME), and
-    with `publish`, a store's folder, copied there if the target is reached: `min_accuracy`, 0..1,
-    or the recipe's. `name` names the model, `epochs` counts instead of the recipe's, and `resume`
-    continues an interrupted run. The `log` "tensorboard" is kept for TensorBoard. `say` gets each
-    line of train.log.
+    place of its data (else it is downloaded), or the data itself. The files are written into `out`
+    (runs/NAME), and with `publish`, a store's folder, copied there if the target is reached:
+    `min_accuracy`, 0..1, or the recipe's. `name` names the model, `epochs` counts instead
+    of the recipe's, and `resume` continues an interrupted run. The `log` "tensorboard" is kept for
+    TensorBoard. `say` gets each line of train.log.
 
     Raises `TrainingError`, `OSError`, or `KeyboardInterrupt` with what to do next.
     """
@@ -146,7 +148,7 @@ def train(
     from training.progress import Progress  # noqa: PLC0415
 
     chosen = with_changes(recipe, name=name, epochs=epochs)
-    held = datasets.load(chosen.data, _path(data), chosen.task)
+    held = data if isinstance(data, datasets.Data) else load(chosen, data)
     folder = Path(out) if out is not None else Path("runs") / chosen.name
     with _logged(folder, say, keep=resume) as tell:
         progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
@@ -176,7 +178,7 @@ def train(
     if publish is None or not trained.reached:
         return trained
     place = Path(publish) / card.name
-    _publish(folder, place)
+    publish_run(folder, place)
     return dataclasses.replace(trained, published=place)
 
 
@@ -187,25 +189,28 @@ def evaluate(
     store: str | Path = model_store.ROOT,
     split: str = "test",
     write: bool = False,
+    recipe: str | Path | Recipe | None = None,
 ) -> Evaluated:
     """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data.
 
     `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
     the report's files are written again, beside the checkpoint; the test part must give the very
-    accuracy that the card states. Raises `TrainingError` or `StoreError`.
+    accuracy that the card states. The data is read as the model's own recipe does or, for an
+    imported model, as folders of pictures, unless another `recipe` is given. Raises
+    `TrainingError` or `StoreError`.
     """
     from tasks import InputSpec  # noqa: PLC0415
-    from training import datasets, loop, report  # noqa: PLC0415
+    from training import checkpoint, datasets, loop, report  # noqa: PLC0415
 
     if write and split != "test":
         raise TrainingError("a report covers the test part: omit --split with --write")
     folder = checkpoint_folder(model, store)
-    module, card = model_store.load(folder)
-    recipe = _data_recipe(card)
+    module, card = checkpoint.load_either(folder)
+    source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
-    held = datasets.load(recipe, _path(data), card.task, spec)
+    held = datasets.load(source, _path(data), card.task, spec)
     part = held.test if split == "test" else held.validation
-    truth = _places(card, held.labels)[part.labels].numpy()
+    truth = label_places(card, held.labels)[part.labels].numpy()
     probabilities = loop.predict(module, part.pictures).numpy()
     figures = report.metrics(truth, probabilities)
     if write:
@@ -217,7 +222,7 @@ def evaluate(
             truth,
             probabilities,
             pictures=part.pictures.numpy(),
-            data=recipe.name,
+            data=source.name,
         )
     return Evaluated(card, folder, figures, report.table(truth, probabilities, card.labels))
 
@@ -344,17 +349,22 @@ def with_changes(
 
     held = recipe if isinstance(recipe, recipes.Recipe) else recipes.read(str(recipe))
     if name is not None:
-        try:
-            held = msgspec.convert({**held.to_dict(), "name": name}, recipes.Recipe)
-        except msgspec.ValidationError as error:
-            raise TrainingError(
-                f"“{name}” cannot name a model: use letters, digits, - and _ alone"
-            ) from error
+        held = replace(held, name=plain_name(name))
     if epochs is None:
         return held
     if epochs < 1:
         raise TrainingError("--epochs must be 1 or more")
     return replace(held, epochs=epochs, fine_tune=recipes.FineTuneRecipe())
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it can be a model's; raises `TrainingError`."""
+    try:
+        return msgspec.convert(name, PlainName)
+    except msgspec.ValidationError as error:
+        raise TrainingError(
+            f"“{name}” cannot name a model: use letters, digits, - and _ alone"
+        ) from error
 
 
 def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
@@ -368,6 +378,13 @@ def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
         f"there is no checkpoint {given}; name a folder that holds model.pt, or a model of the "
         f"store {store}"
     )
+
+
+def load(recipe: Recipe, data: str | Path | None) -> Data:
+    """A recipe's data, from the place `data`, or downloaded; raises `TrainingError`."""
+    from training import datasets  # noqa: PLC0415
+
+    return datasets.load(recipe.data, _path(data), recipe.task)
 
 
 def _path(place: str | Path | None) -> Path | None:
@@ -436,9 +453,14 @@ def _write(
     return card, ""
 
 
-def _publish(folder: Path, place: Path) -> None:
-    """Copies a run's checkpoint and report, but not its state, into the store."""
+def publish_run(folder: Path, place: Path) -> None:
+    """Copies a run's checkpoint and report, but not its state, into the store, in place of those
+    of an older model.
+    """
     place.mkdir(parents=True, exist_ok=True)
+    for file in place.iterdir():
+        if file.suffix in PUBLISHED and not (folder / file.name).exists():
+            file.unlink()
     for file in folder.iterdir():
         if file.suffix in PUBLISHED and file.name != "state.pt":
             shutil.copyfile(file, place / file.name)
@@ -459,7 +481,7 @@ def _table(rows: list[dict[str, Any]]) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _places(card: Card, labels: list[str]) -> Tensor:
+def label_places(card: Card, labels: list[str]) -> Tensor:
     """The index of each of the data's `labels` in the card's (K,); raises `TrainingError`."""
     import torch  # noqa: PLC0415
 
@@ -482,10 +504,14 @@ def _check_same_test(card: Card, figures: dict[str, Any]) -> None:
         )
 
 
-def _data_recipe(card: Card) -> DataRecipe:
-    """The data that a model was trained with, without the pictures added for training only."""
+def data_recipe(card: Card) -> DataRecipe:
+    """The data that a model was trained with, without the pictures added for training only; of an
+    imported one, folders of pictures, most of which test it.
+    """
     from training.recipe import DataRecipe  # noqa: PLC0415
 
+    if IMPORTED in card.recipe:
+        return DataRecipe(name="folders", validation=0.1, test=0.8)
     try:
         return replace(msgspec.convert(card.recipe["data"], DataRecipe), handwriting=0)
     except (KeyError, msgspec.ValidationError) as error:

@@ -15,10 +15,14 @@ from training import bases
 from training.errors import TrainingError
 
 
-def baseline(classes: int, drop_rate: float = 0.5) -> nn.Module:
-    """The published MNIST network: three convolutions, each pooled, and three dense layers."""
+def baseline(classes: int, drop_rate: float = 0.5, width: int = 32) -> nn.Module:
+    """The published MNIST network: three convolutions, each pooled, and three dense layers.
+
+    `width` is the number of channels of the first convolution, to which all others are in
+    proportion.
+    """
     layers: list[nn.Module] = []
-    for inputs, outputs in ((1, 32), (32, 64), (64, 128)):
+    for inputs, outputs in ((1, width), (width, 2 * width), (2 * width, 4 * width)):
         layers += [
             nn.Conv2d(inputs, outputs, 3, padding=1),
             nn.BatchNorm2d(outputs),
@@ -26,9 +30,9 @@ def baseline(classes: int, drop_rate: float = 0.5) -> nn.Module:
             nn.MaxPool2d(2),
         ]
     layers.append(nn.Flatten())
-    for inputs, outputs in ((1152, 512), (512, 256)):
+    for inputs, outputs in ((36 * width, 16 * width), (16 * width, 8 * width)):
         layers += [nn.Linear(inputs, outputs), nn.ReLU(), nn.Dropout(drop_rate)]
-    return nn.Sequential(*layers, nn.Linear(256, classes))
+    return nn.Sequential(*layers, nn.Linear(8 * width, classes))
 
 
 def unpadded(classes: int, width: int = 40, columns: int = 1) -> nn.Module:

@@ -8,11 +8,16 @@ import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeAlias
 
 import model_store
 from model_store import CardError, StoreError
 from training import api
 from training.errors import TrainingError
+
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
+
+CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
 
 WITHOUT_REPORT = 3  # an exit status
 
@@ -63,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: Commands) -> None:
     """Adds training's commands; `run` takes the arguments that they give."""
     train = commands.add_parser("train", help="train a recipe, report on it and export it")
     train.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, or a .toml file")
@@ -109,6 +114,9 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     _add_checkpoint(evaluate)
     _add_data(evaluate)
     evaluate.add_argument("--split", choices=["test", "validation"], default="test")
+    evaluate.add_argument(
+        "--recipe", metavar="RECIPE", help="read the data as this one does, not the model's own"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.add_argument(
         "--write",
@@ -127,6 +135,75 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     listing = commands.add_parser("list", help="list the shipped recipes and the store's models")
     _add_store(listing)
     listing.set_defaults(run=_list)
+
+    for add in (_add_search, _add_ensemble, _add_distil, _add_import):
+        add(commands)
+
+
+def _add_search(commands: Commands) -> None:
+    search = commands.add_parser("search", help="search a recipe's best settings, by validation")
+    _add_runs(search, "a recipe; its [search] says what is tried", "runs/NAME-search")
+    search.add_argument("--trials", type=int, default=20, metavar="N", help="how many (20)")
+    search.add_argument("--limit", type=int, metavar="N", help="train on N pictures alone")
+    search.set_defaults(run=_search)
+
+
+def _add_ensemble(commands: Commands) -> None:
+    ensemble = commands.add_parser("ensemble", help="make one checkpoint of several")
+    ensemble.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help=CHECKPOINT_HELP)
+    _add_data(ensemble)
+    _add_made(ensemble)
+    ensemble.set_defaults(run=_ensemble)
+
+
+def _add_distil(commands: Commands) -> None:
+    distil = commands.add_parser("distil", help="train a recipe on what a checkpoint answers")
+    distil.add_argument("checkpoint", metavar="TEACHER", help=CHECKPOINT_HELP)
+    distil.add_argument("recipe", metavar="RECIPE", help="of the network that learns")
+    _add_data(distil)
+    _add_made(distil)
+    distil.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    distil.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    distil.add_argument(
+        "--temperature", type=float, default=2.0, help="softens the teacher's answers (2)"
+    )
+    distil.add_argument(
+        "--share", type=float, default=0.9, help="of the target that they make up, 0..1 (0.9)"
+    )
+    distil.set_defaults(run=_distil)
+
+
+def _add_import(commands: Commands) -> None:
+    importing = commands.add_parser(
+        "import",
+        help="make a checkpoint of a classifier made elsewhere",
+        epilog="TorchScript and torch.export files can run code: import only files you trust.",
+    )
+    importing.add_argument(
+        "file", type=Path, metavar="FILE", help="TorchScript (.pt), torch.export (.pt2) or .onnx"
+    )
+    importing.add_argument(
+        "--labels", required=True, metavar="A,B,C|FILE.txt", help="in the network's order"
+    )
+    importing.add_argument(
+        "--input", required=True, metavar="CxHxW", help="what it takes, such as 3x224x224"
+    )
+    _add_made(importing)
+    importing.add_argument("--task", default="image", help="what a picture is to it (image)")
+    importing.add_argument(
+        "--mean", default="0", metavar="X,…", help="of pictures in 0..1, for each channel or all"
+    )
+    importing.add_argument("--std", default="1", metavar="X,…", help="likewise")
+    gives = importing.add_mutually_exclusive_group()
+    gives.add_argument("--logits", action="store_true", default=None, help="it gives logits")
+    gives.add_argument(
+        "--probabilities",
+        dest="logits",
+        action="store_false",
+        default=None,
+        help="it gives probabilities (else its answers to noise tell)",
+    )
+    importing.set_defaults(run=_import)
 
 
 def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
@@ -154,12 +231,20 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_made(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of commands that make a model of others."""
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for it (runs/NAME)")
+    parser.add_argument("--publish", action="store_true", help="copy it to the store too")
+    _add_store(parser)
+
+
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         type=Path,
         metavar="CHECKPOINT",
-        help="model.pt, its folder, or the name of a model in the store",
+        help=CHECKPOINT_HELP,
     )
     _add_store(parser)
 
@@ -252,6 +337,7 @@ def _evaluate(arguments: argparse.Namespace) -> int:
         store=arguments.store,
         split=arguments.split,
         write=arguments.write,
+        recipe=arguments.recipe,
     )
     card, figures = found.card, found.figures
     if arguments.json:
@@ -282,4 +368,86 @@ def _list(arguments: argparse.Namespace) -> int:
         else:
             accuracy = card.metrics.get("test_accuracy", 0.0)
             print(f"  {card.name:18} {card.version}  test accuracy {accuracy:.2%}")
+    return 0
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from training.search import search  # noqa: PLC0415
+
+    found = search(
+        arguments.recipe,
+        arguments.data,
+        trials=arguments.trials,
+        epochs=arguments.epochs,
+        limit=arguments.limit,
+        out=arguments.out,
+        resume=arguments.resume,
+        say=_say,
+    )
+    print(found.table)
+    print(f"The best settings are the recipe {found.file}, to train with")
+    return 0
+
+
+def _ensemble(arguments: argparse.Namespace) -> int:
+    from training.ensemble import ensemble  # noqa: PLC0415
+
+    made = ensemble(
+        arguments.checkpoints,
+        arguments.data,
+        name=arguments.name,
+        out=arguments.out,
+        store=arguments.store,
+        publish=arguments.store if arguments.publish else None,
+        say=_say,
+    )
+    return _told(made.folder, made.published)
+
+
+def _distil(arguments: argparse.Namespace) -> int:
+    from training.distil import distil  # noqa: PLC0415
+
+    made = distil(
+        arguments.checkpoint,
+        arguments.recipe,
+        arguments.data,
+        name=arguments.name,
+        temperature=arguments.temperature,
+        share=arguments.share,
+        store=arguments.store,
+        out=arguments.out,
+        epochs=arguments.epochs,
+        resume=arguments.resume,
+        publish=arguments.store if arguments.publish else None,
+        say=_say,
+    )
+    _told(made.folder, made.published)
+    return 0 if made.reached else 1
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from training import importing  # noqa: PLC0415
+
+    made = importing.import_model(
+        arguments.file,
+        name=arguments.name,
+        labels=importing.read_labels(arguments.labels),
+        shape=importing.read_shape(arguments.input),
+        task=arguments.task,
+        takes=importing.Takes(
+            importing.read_numbers(arguments.mean),
+            importing.read_numbers(arguments.std),
+            arguments.logits,
+        ),
+        out=arguments.out,
+        publish=arguments.store if arguments.publish else None,
+        say=_say,
+    )
+    return _told(made.folder, made.published)
+
+
+def _told(folder: Path, published: Path | None) -> int:
+    print(f"Written to {folder}")
+    if published is not None:
+        print(f"Published in {published}")
     return 0

@@ -39,26 +39,34 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 class DataRecipe(Table, frozen=True, kw_only=True):
     """The data and how it is split; see `training.datasets`.
 
-    `validation` and `test` are numbers of pictures or, below 1, shares. They are split off
-    with the seed `split_seed` if the data has no such part of its own: at "random", or by
-    "subject" (fold `fold` of `folds`). The network takes pictures of `size` pixels a side (0: 28
-    for MNIST, else 48) with `channels` channels. `classes` are the classes' names, in order.
-    `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic
-    digits added to MNIST's training part.
+    `validation` and `test` are numbers of pictures or, below 1, shares. `split` says how parts
+    that the data does not have itself are split off, with the seed `split_seed`: at "random" by
+    these numbers or shares, every class about alike; or by folds, fold `fold` of `folds` being
+    the test part and the next one the validation part: "stratified" by class, or by "subject", so
+    that nobody is in two of them. The network takes pictures of `size` pixels a side (0: 28 for
+    MNIST and its kin, else 48) with `channels` channels; pictures of other shapes are cropped to
+    their centre or letterboxed, as `fit` says. `classes` are the classes' names, in order.
+    `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic digits
+    added to MNIST's training part. `most_skipped` is the share of the pictures that may be
+    skipped because they cannot be read, and `memory` the gigabytes of pictures that are kept in
+    memory; beyond, they are kept on disk.
     """
 
     name: str = "mnist"
-    validation: HeldOut = 5000
+    validation: HeldOut = 0.1
     test: HeldOut = 0.2
-    split: Literal["random", "subject"] = "random"
+    split: Literal["random", "stratified", "subject"] = "random"
     folds: Annotated[int, Meta(ge=3)] = 10
     fold: Count = 0
     split_seed: Annotated[int, Meta(ge=0, lt=2**32)] = 0
     size: Count = 0
     channels: Literal[1, 3] = 1
+    fit: Literal["crop", "letterbox"] = "crop"
     classes: list[str] = []
     labels: Literal["original", "mixed", "ferplus"] = "original"
     handwriting: Count = 0
+    most_skipped: Share = 0.1
+    memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.5
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:
@@ -110,6 +118,27 @@ class OptimiserRecipe(Table, frozen=True):
     options: dict[str, Any] = {}
 
 
+class Values(Table, frozen=True, kw_only=True):
+    """What `search` tries for a key: numbers from `low` to `high`, or one of `choices`.
+
+    Whole numbers give whole numbers. With `log`, each order of magnitude is tried equally often.
+    """
+
+    low: int | float | None = None
+    high: int | float | None = None
+    log: bool = False
+    choices: Annotated[list[Any], Meta(min_length=1)] | None = None
+
+    def __post_init__(self) -> None:
+        if (self.choices is None) == (self.low is None or self.high is None):
+            raise ValueError("a key of “search” needs “low” and “high”, or else “choices”")
+        if self.low is not None and self.high is not None:
+            if self.low >= self.high:
+                raise ValueError("“low” must be less than “high” in each key of “search”")
+            if self.log and self.low <= 0:
+                raise ValueError("“low” must be above 0 in keys of “search” with “log”")
+
+
 class FineTuneRecipe(Table, frozen=True, kw_only=True):
     """A last phase after the recipe's own epochs, on pictures closer to real ones.
 
@@ -150,6 +179,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     exported (0: none).
     `choose_by` selects the best epoch: by validation "accuracy", or by "loss", which is finer if
     epochs differ by a few pictures only.
+    `search` is what the command `search` tries, by the key's dotted name (“optimiser.lr”).
     `patience` stops a run after so many epochs without a new best (0: never). `target` is the
     test accuracy, 0..1, that the recipe must reach.
     """
@@ -183,6 +213,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     target: Share = 0.0
     limits: list[str] = []
     candidates: list[Candidate] = []
+    search: dict[str, Values] = {}
 
     def __post_init__(self) -> None:
         labels = [candidate.label for candidate in self.candidates]
@@ -241,11 +272,36 @@ def read(name: str) -> Recipe:
         raise TrainingError(f"cannot read the recipe {path}: {error.strerror}") from error
     except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise TrainingError(f"{path} is not valid TOML: {error}") from error
+    return from_table(values, str(path))
+
+
+def from_table(values: Any, name: str) -> Recipe:
+    """The recipe in the parsed TOML file `name`; raises `TrainingError`, which names the file."""
     try:
         return msgspec.convert(_with_options(values), Recipe)
     except msgspec.ValidationError as error:
         reason = complaint(error, Recipe, RENAMED_IN_RECIPES)
-        raise TrainingError(f"{path}: {reason}") from error
+        raise TrainingError(f"{name}: {reason}") from error
+
+
+def to_table(recipe: Recipe) -> dict[str, Any]:
+    """The TOML file, parsed, from which `read` makes `recipe`; without values that are defaults."""
+    network = NetworkRecipe("any")
+    default = Recipe(name="", description="", task="", network=network).to_dict()
+    table = _difference(recipe.to_dict(), default)
+    for holder in (table, *table.get("candidates", [])):
+        for key in holder.keys() & {"network", "optimiser"}:
+            holder[key] |= holder[key].pop("options", {})
+    return table
+
+
+def _difference(values: dict[str, Any], default: dict[str, Any]) -> dict[str, Any]:
+    """What of `values` is not the same in `default`, table by table."""
+    return {
+        key: _difference(value, default[key]) if isinstance(default.get(key), dict) else value
+        for key, value in values.items()
+        if value != default.get(key)
+    }
 
 
 def _with_options(table: Any) -> Any:

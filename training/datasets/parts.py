@@ -1,10 +1,9 @@
-"""What all data sets share: parts as tensors, and how they are split."""
+"""What all data sets share: their parts."""
 
 from __future__ import annotations
 
 import csv
 import hashlib
-import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -14,17 +13,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from tasks import InputSpec, Task
-from tasks.decode import decode
-from tasks.problems import Problem
-from training.datasets.pictures import DIGEST, Stored, ahead, digest
-from training.errors import TrainingError
-
-MAX_PIXELS = 200_000_000  # of a picture file, width × height
+from training.datasets.storage import DIGEST, Shape, Source, Stored, ahead, digest
 
 
 @dataclass(frozen=True)
@@ -36,7 +27,7 @@ class Part:
     `batches` read them from either.
     """
 
-    source: Tensor | Stored
+    source: Source
     labels: Tensor
     shares: Tensor | None = None
 
@@ -44,7 +35,7 @@ class Part:
         return len(self.labels)
 
     @property
-    def shape(self) -> tuple[int, int, int]:
+    def shape(self) -> Shape:
         """Of each picture, (C, H, W)."""
         channels, height, width = self.source.shape[-3:]
         return channels, height, width
@@ -72,7 +63,7 @@ class Part:
 
         Pictures that are not in memory are read ahead while the caller works.
         """
-        if self.in_memory:
+        if isinstance(self.source, Tensor):
             return ((each, self.batch(each)) for each in indices)
         return ahead(self.batch, indices)
 
@@ -88,39 +79,6 @@ class Part:
             return self.source.digests
         made = b"".join(digest(picture) for picture in self.source.numpy())
         return np.frombuffer(made, np.uint8).reshape(-1, DIGEST)
-
-
-@dataclass(frozen=True)
-class Preparer:
-    """Prepares pictures for a network with the code that serving uses."""
-
-    task: Task
-    spec: InputSpec
-
-    def file(self, file: Path) -> NDArray[np.uint8]:
-        """The picture in `file` as uint8 (C, H, W); raises `TrainingError`."""
-        try:
-            picture = decode(file.read_bytes(), MAX_PIXELS)
-            return self.task.prepare(picture.image, self.spec)
-        except OSError as error:
-            raise TrainingError(f"cannot read the picture {file}: {error.strerror}") from error
-        except Problem as problem:
-            raise TrainingError(f"cannot use the picture {file}: {problem.detail}") from problem
-
-    def array(self, pictures: NDArray[np.uint8], name: str) -> Tensor:
-        """Pictures (N, H, W) or (N, H, W, 3) as uint8 (N, C, H, W).
-
-        Raises `TrainingError`, which names the data by `name`.
-        """
-        prepared = np.empty((len(pictures), *self.spec.shape), np.uint8)
-        for index, pixels in enumerate(tqdm(pictures, name, leave=False, disable=None)):
-            try:
-                prepared[index] = self.task.prepare(Image.fromarray(pixels), self.spec)
-            except Problem as problem:
-                raise TrainingError(
-                    f"cannot use picture {index} (from 0) of {name}: {problem.detail}"
-                ) from problem
-        return torch.from_numpy(prepared)
 
 
 @dataclass(frozen=True)
@@ -169,56 +127,6 @@ def write_skipped(data: Data, folder: Path) -> None:
         return
     with place.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
         csv.writer(file).writerows([("file", "reason"), *data.skipped])
-
-
-def split(labels: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of a seeded split that keeps the labels' shares: (the rest, the held out).
-
-    `held_out` is a number of pictures, or, below 1, a share. Raises `TrainingError`.
-    """
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415
-
-    count = round(held_out * len(labels)) if held_out < 1 else int(held_out)
-    try:
-        rest, out = train_test_split(
-            np.arange(len(labels)), test_size=count, random_state=seed, stratify=labels.numpy()
-        )
-    except ValueError as error:
-        raise TrainingError(f"cannot hold out {count} pictures: {error}") from error
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(out))
-
-
-def fold(
-    labels: Tensor, groups: Sequence[str], folds: int, index: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Indices of fold `index` of a seeded split into `folds`: (the rest, the fold).
-
-    No group, such as a person, is on both sides, and each label has about its share in every
-    fold. Raises `TrainingError`.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
-
-    if len(set(groups)) < folds:  # not every scikit-learn version checks this
-        raise TrainingError(
-            f"cannot split {len(set(groups))} groups into {folds} folds; set “data.folds” lower"
-        )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    try:
-        rest, out = list(splitter.split(labels, labels, np.asarray(groups)))[index]
-    except ValueError as error:
-        raise TrainingError(f"cannot split into {folds} folds by group: {error}") from error
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(out))
-
-
-def subject(name: str) -> str:
-    """The person in the file `name`: the part before its first "_" (S010_004_00000017.png)."""
-    match = re.match(r"[^_.]+(?=_)", name)
-    if match is None:
-        raise TrainingError(
-            f"the file name {name} does not begin with its subject (as S010_… does); use "
-            "“split” random"
-        )
-    return match.group()
 
 
 def duplicates(part: Part, others: Sequence[Part]) -> Tensor:
