@@ -62,7 +62,7 @@ def export(
         task=recipe.task,
         labels=data.labels,
         input=Input((channels, height, width)),
-        preprocessing=dict(tasks.get(recipe.task).preprocessing),
+        preprocessing={**tasks.get(recipe.task).preprocessing, **data.preprocessing},
         metrics={
             **metrics,
             "temperature": classifier.temperature,
@@ -72,7 +72,7 @@ def export(
         recipe=recipe.to_dict(),
         data=data.description,
         date=today.isoformat(),
-        libraries=libraries(),
+        libraries={**libraries(), "device": result.device},
         description=recipe.description,
         limits=recipe.limits,
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
