@@ -176,7 +176,10 @@ def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
             bias=getattr(held, "bias", None),
         )
         classifier.temperature = held.temperature
-        classifier.load_state_dict({"bias": classifier.bias, **held.state_dict()})
+        weights = {"bias": classifier.bias, **held.state_dict()}
+        # TorchScript keeps these two among the weights; they were given above.
+        weights = {name: value for name, value in weights.items() if name not in ("mean", "std")}
+        classifier.load_state_dict(weights)
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise TrainingError(
             f"the network of {card.name} is not the one that its card's recipe names: train it "
