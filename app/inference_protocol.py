@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from app.answers import Count, Score, documented, json_response
 from app.body import SMALL, whole_body
-from app.errors import GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
 from app.models import Model, models
 from app.predict import MOST_SUBJECTS, classify, work
@@ -230,6 +230,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
     BadParameter("“inputs” must hold one tensor with the name pictures."),
     TooLarge(f"The tensor holds 2000 pictures; at most {MOST_SUBJECTS} are allowed. Send fewer."),
     UNKNOWN,
+    BUSY,
     NOT_READY,
     *GUARDS,
 )
