@@ -276,6 +276,22 @@ def test_a_client_that_leaves_midway_holds_nothing(client, png):
     assert HELD.bytes == 0
 
 
+def test_a_large_answer_counts_until_it_is_sent(with_settings, png):
+    names = {f"{number}{'x' * 250}": 1 for number in range(500)}
+    sent = {**images(png), **names}
+    response = with_settings().post("/api/predict", json=sent)
+    assert len(response.data) > SMALL
+    assert HELD.bytes == len(response.data) - SMALL
+    response.close()
+    assert HELD.bytes == 0
+
+
+def test_a_large_answer_that_finds_no_room_is_not_given(full, png, monkeypatch):
+    monkeypatch.setattr("app.body.SMALL", len(png))
+    response = full.post("/api/predict?explain=1", data=png, content_type="image/png")
+    assert is_busy(response)
+
+
 # --- JSON that is larger in memory than on the wire -------------------------------------------
 
 
