@@ -1,6 +1,7 @@
 """What damaged pictures, attackers, signals and hours of both do to a running server.
 
-    python benchmarks/robustness.py [mutants attacks signals soak] [--checkout DIR] [--out FILE]
+    python benchmarks/robustness.py [mutants attacks slow signals soak] [--checkout DIR]
+        [--out FILE]
 
 Serves the checkout by gunicorn as it is shipped (Linux only) and prints a Markdown table. While a
 fault lasts, an honest client sends a digit and another asks for /healthz, each twice a second; the
@@ -18,6 +19,7 @@ import json
 import os
 import random
 import signal
+import socket
 import struct
 import sys
 import tempfile
@@ -71,13 +73,13 @@ class Row:
 
 
 @contextmanager
-def serving(options: argparse.Namespace) -> Iterator[Server]:
-    """A new server of the checkout, all its workers up."""
+def serving(options: argparse.Namespace, *before: str) -> Iterator[Server]:
+    """A new server of the checkout, all its workers up; `before` goes before its command."""
     (port,) = free_ports(1)
     checkout = options.checkout.resolve()
     with tempfile.TemporaryDirectory(prefix="glimpse-") as folder:
         log = Path(folder) / "log"
-        with Server(gunicorn(checkout, port), port, log, folder=checkout) as server:
+        with Server([*before, *gunicorn(checkout, port)], port, log, folder=checkout) as server:
             time.sleep(2)  # gunicorn starts its workers one after the other
             yield server
 
@@ -411,6 +413,106 @@ def attacks(options: argparse.Namespace) -> Iterator[Row]:
             yield watch.row(name, f"{in_words(said)}; " if said else "", "", good)
 
 
+# --- slow clients -----------------------------------------------------------------------------
+
+
+class Visitor(threading.Thread):
+    """An honest client that asks for one thing, again and again; how long each answer took."""
+
+    def __init__(self, port: int, every_s: float, path: str, body: bytes | None = None) -> None:
+        super().__init__(daemon=True)
+        self.port, self.every_s, self.path, self.body = port, every_s, path, body
+        self.times: list[float] = []
+        self.failed = 0
+        self.ended = threading.Event()
+
+    def run(self) -> None:
+        """Asks until `ended` is set."""
+        while not self.ended.wait(self.every_s):
+            began, status = time.monotonic(), 0
+            with suppress(*NO_ANSWER):
+                status, _ = ask(self.port, self.path, self.body, timeout=SLOW_SECONDS)
+            self.failed += status != 200
+            self.times.append(time.monotonic() - began)
+
+
+async def hold(port: int, message: bytes, drip: bytes, until: float) -> None:
+    """Sends a message, then a byte of `drip` each 8 seconds, and reads no answer; again if closed.
+
+    Only so many bytes fit into what is not read that a large answer waits on the server's side.
+    """
+    while time.monotonic() < until:
+        with socket.socket() as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            connection.setblocking(False)
+            with suppress(OSError, asyncio.TimeoutError):
+                loop = asyncio.get_running_loop()
+                await asyncio.wait_for(loop.sock_connect(connection, ("127.0.0.1", port)), 5)
+                await asyncio.wait_for(loop.sock_sendall(connection, message), 5)
+                while drip and time.monotonic() < until:
+                    await asyncio.sleep(8)
+                    await asyncio.wait_for(loop.sock_sendall(connection, drip[:1]), 1)
+                await asyncio.sleep(max(0, until - time.monotonic()))
+        await asyncio.sleep(0.5)
+
+
+SLOW_SECONDS = 30.0  # after which a visitor gives up
+HEAD = b"POST /api/predict HTTP/1.1\r\nHost: localhost\r\n"
+ANSWERED = b"GET /docs HTTP/1.1\r\nHost: localhost\r\n"
+
+
+def slow(options: argparse.Namespace) -> Iterator[Row]:
+    """Clients that take their time, each kind against a new server."""
+    body = HEAD + b"Content-Type: image/png\r\nContent-Length: %d\r\n\r\n"
+    kinds: dict[str, tuple[int, bytes, bytes, int]] = {
+        "nobody else": (0, b"", b"", 0),
+        "300 that send a byte of the head each 8 s": (300, HEAD, b"X", 0),
+        "300 that send a byte of the body each 8 s": (300, body % 100_000, b"\0", 0),
+        "300 that send a byte of 100 MB each 8 s": (300, body % 100_000_000, b"\0", 0),
+        "300 that ask for pages and read nothing": (300, (ANSWERED + b"\r\n") * 40, b"", 0),
+        "300 that do not close what is closed": (
+            300,
+            ANSWERED + b"Connection: close\r\n\r\n",
+            b"",
+            0,
+        ),
+        "200 silent, 64 open files": (200, b"", b"", 64),
+    }
+    for name, (count, message, drip, files) in kinds.items():
+        with serving(
+            options, *(["prlimit", f"--nofile={files}:{files}"] if files else [])
+        ) as server:
+            until = time.monotonic() + options.seconds
+
+            async def crowd_of(
+                count: int = count,
+                arguments: tuple[Any, ...] = (server.port, message, drip, until),
+            ) -> None:
+                await asyncio.gather(*(hold(*arguments) for _ in range(count)))
+
+            workers = server.workers
+            attack = threading.Thread(target=asyncio.run, args=(crowd_of(),), daemon=True)
+            attack.start()
+            time.sleep(3)
+            health = Visitor(server.port, 0.25, "/healthz")
+            digit = Visitor(server.port, 0.5, "/api/predict", DIGIT)
+            for visitor in (health, digit):
+                visitor.start()
+            time.sleep(max(0, until - time.monotonic()))
+            for visitor in (health, digit):
+                visitor.ended.set()
+                visitor.join()
+            attack.join()
+            slowest, last = max(health.times), percentile(digit.times, 0.99)
+            failed, lost = health.failed + digit.failed, server.workers != workers
+            said = (
+                f"/healthz at most {slowest:.2f} s of {len(health.times)}, a digit p99 {last:.2f} "
+                f"s of {len(digit.times)}; {failed} without an answer"
+                + ("; WORKERS LOST" if lost else "")
+            )
+            yield Row(name, said, not lost and not failed and slowest < 1 and last < 1.5)
+
+
 # --- signals ----------------------------------------------------------------------------------
 
 
@@ -482,7 +584,7 @@ def in_words(ends: Counter[Any]) -> str:
     return ", ".join(f"{end}: {count:,}" for end, count in ends.most_common())
 
 
-SECTIONS = {"mutants": mutants, "attacks": attacks, "signals": signals, "soak": soak}
+SECTIONS = {"mutants": mutants, "attacks": attacks, "slow": slow, "signals": signals, "soak": soak}
 
 
 def main() -> int:
