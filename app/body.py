@@ -8,7 +8,6 @@ import threading
 from typing import IO, cast
 
 from flask import Flask, Request, current_app, request
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
@@ -68,7 +67,7 @@ def register(app: Flask) -> None:
 def whole_body() -> bytes:
     """The body's bytes; raises `Busy` as soon as all bodies take too much, or an HTTP error.
 
-    The request does not keep them: `form` takes them.
+    The request does not keep them.
     """
     pieces: list[bytes] = []
     size, end = 0, request.content_length or math.inf
@@ -82,14 +81,6 @@ def whole_body() -> bytes:
     except Exception as error:  # gunicorn's own, for a badly chunked body
         raise BadRequest("The body is not valid HTTP. Send it again.") from error
     return b"".join(pieces)
-
-
-def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The fields and the files of a form's body; raises an HTTP error."""
-    parser = request.make_form_data_parser()
-    kind, options = request.mimetype, request.mimetype_params
-    _, fields, files = parser.parse(io.BytesIO(content), kind, len(content), options)
-    return fields, files
 
 
 def _hold(count: int) -> None:
