@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from contextlib import suppress
-from functools import partial
-from typing import Any
-
 import msgspec
 from flask import Flask, Response, current_app, render_template, request
 from werkzeug.exceptions import HTTPException
@@ -16,8 +11,6 @@ from app.answers import ProblemDetails, ProtocolProblem
 from tasks.problems import Busy, NotReady, Problem, TooLarge
 
 FOR_PROGRAMS = ("/api/", "/v2", "/openapi.json", "/healthz", "/readyz", "/metrics")
-DRAIN_BYTES = 256 * 1024 * 1024
-DRAIN_SECONDS = 20.0
 
 
 class BadParameter(Problem):
@@ -86,9 +79,7 @@ def answer(problem: Problem) -> Response:
     else:
         members = ProtocolProblem if request.path.startswith("/v2") else ProblemDetails
         text, kind = msgspec.json.encode(members.of(problem)).decode(), "application/problem+json"
-    response = Response(text, problem.status, problem.headers, mimetype=kind)
-    response.call_on_close(partial(_drain, request.environ))
-    return response
+    return Response(text, problem.status, problem.headers, mimetype=kind)
 
 
 def _answer_http(error: HTTPException) -> Response:
@@ -139,21 +130,3 @@ def _wants_page() -> bool:
         return False
     accepted = request.accept_mimetypes
     return accepted.best_match(["application/json", "text/html"]) == "text/html"
-
-
-def _drain(environ: dict[str, Any]) -> None:
-    """Reads the rest of a refused body after the response is sent.
-
-    Closing a connection with unread data resets it, and the client may lose the response. This
-    works only on servers whose stream ends with the body: on others the read would block.
-    """
-    if not environ.get("wsgi.input_terminated"):
-        return
-    stream, left = environ["wsgi.input"], DRAIN_BYTES
-    deadline = time.monotonic() + DRAIN_SECONDS
-    with suppress(Exception):  # the client has gone, or violates HTTP
-        while left > 0 and time.monotonic() < deadline:
-            read = len(stream.read(min(65536, left)))
-            if not read:
-                break
-            left -= read

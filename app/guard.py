@@ -8,6 +8,7 @@ import re
 import time
 import uuid
 from collections.abc import Callable
+from ipaddress import IPv6Address, IPv6Network, ip_address
 from typing import Any
 
 from flask import Flask, Response, g, request
@@ -33,17 +34,25 @@ def register(app: Flask) -> None:
     """Makes `app` guard its requests by its settings; raises `ValueError` for an invalid one."""
     _trust_proxy(app, app.config["PROXY"])
     app.before_request(_name_request)
+    if app.config["RATE_LIMIT"]:  # before the keys, so that wrong ones count
+        app.before_request(_rate_check(app.config["RATE_LIMIT"], app.config["RATE_STORAGE"]))
     if app.config["API_KEYS"]:
         app.before_request(_key_check(app.config["API_KEYS"]))
-    if app.config["RATE_LIMIT"]:
-        app.before_request(_rate_check(app.config["RATE_LIMIT"], app.config["RATE_STORAGE"]))
     if app.config["CORS_ORIGINS"]:
         from flask_cors import CORS  # noqa: PLC0415
 
-        origins = app.config["CORS_ORIGINS"].replace(",", " ").split()
+        origins = list(map(_origin, app.config["CORS_ORIGINS"].replace(",", " ").split()))
         exposed = ["Retry-After", "X-Request-ID"]
         CORS(app, resources=[r"/api/.*", r"/v2/.*"], origins=origins, expose_headers=exposed)
     app.after_request(_add_headers)
+
+
+def _origin(setting: str) -> str | re.Pattern[str]:
+    """What flask-cors compares: `*` alone is every origin, within one it is a part of a name."""
+    if setting == "*":
+        return setting
+    # Only as a pattern of our own: flask-cors takes any text with such a character for one.
+    return re.compile(re.escape(setting).replace(r"\*", "[a-z0-9-]+") + r"\Z", re.IGNORECASE)
 
 
 def _trust_proxy(app: Flask, proxy: str) -> None:
@@ -100,6 +109,19 @@ def _key_check(setting: str) -> Callable[[], None]:
     return check
 
 
+def _client(address: str) -> str:
+    """Whose requests are counted together: an IPv6 client has a whole network of 64 bits."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        if found.ipv4_mapped:
+            return str(found.ipv4_mapped)
+        return str(IPv6Network((int(found) >> 64 << 64, 64)))
+    return address
+
+
 def _rate_check(rate: str, storage: str) -> Callable[[], None]:
     """Limits the rate of requests from each client address."""
     from limits import parse  # noqa: PLC0415
@@ -122,7 +144,7 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         ) from error
 
     def check() -> None:
-        client = request.remote_addr or "unknown"
+        client = _client(request.remote_addr or "unknown")
         if not _is_guarded() or limiter.hit(limit, client):
             return
         wait = max(1, round(limiter.get_window_stats(limit, client).reset_time - time.time()))

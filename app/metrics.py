@@ -19,10 +19,12 @@ from prometheus_client import (
 )
 
 from app.answers import FailedResult, Result, documented
+from app.shared_values import FOLDER, share_values
 
 metrics = Blueprint("metrics", __name__)
 
 METHODS = ("GET", "HEAD", "POST", "OPTIONS")
+share_values()  # before there is a metric
 BUCKETS = (0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 REQUESTS = Counter("glimpse_requests", "Requests answered", ["method", "route", "status"])
@@ -51,7 +53,7 @@ def register(app: Flask) -> None:
 def show() -> Response:
     """Counts and times for Prometheus."""
     registry = REGISTRY
-    if "PROMETHEUS_MULTIPROC_DIR" in os.environ:
+    if FOLDER in os.environ:
         registry = CollectorRegistry()
         multiprocess.MultiProcessCollector(registry)  # type: ignore[no-untyped-call]
     return Response(generate_latest(registry), content_type=CONTENT_TYPE_LATEST)

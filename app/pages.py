@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import Blueprint, current_app, render_template, request
+from flask import Blueprint, current_app, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response
 
-from app.models import models
+from app.models import Model, models
 from app.openapi import EVERYWHERE, SAMPLE, document
 from app.reports import recalls
 from app.texts import keep_language, label, number, t
@@ -16,14 +17,48 @@ from model_store import Card
 WIDTH = 76  # characters of a line of JSON
 LONG_TEXT, MANY_NUMBERS, SHOWN = 100, 32, 8
 
+HOMES = ("draw.html", "faces.html")  # the templates of pages that have an address of their own
+MOST_BARS = 12  # labels with a bar each; of more, the best are listed
+BEST = 10
+
 pages = Blueprint("pages", __name__)
 pages.url_defaults(keep_language)
 pages.add_app_template_filter(json.dumps, "json")
 
 
+def own_models() -> list[Model]:
+    """The models that are tried neither on the page for digits nor on that for faces."""
+    return [model for model in models().ready.values() if model.task.page not in HOMES]
+
+
+def _is_tried_on(page: str) -> bool:
+    """Whether the page of template `page` has a place in the navigation: it has a model, or none
+    of the user's own stands there.
+    """
+    return not own_models() or models().tried_on(page, "") is not None
+
+
+@pages.app_context_processor
+def _navigation() -> dict[str, Any]:
+    """The pages that every page links to, as (endpoint, address, name), and the user's models."""
+    own = [model.card.name for model in own_models()]
+    try_own = url_for("pages.try_model", name=own[0]) if own else ""
+    entries = [
+        ("pages.draw", url_for("pages.draw"), t("base.digits"), _is_tried_on("draw.html")),
+        ("pages.faces", url_for("pages.faces"), t("base.faces"), _is_tried_on("faces.html")),
+        ("pages.try_model", try_own, t("base.pictures"), bool(own)),
+        ("pages.batch", url_for("pages.batch"), t("base.batch"), True),
+        ("models.index", url_for("models.index"), t("base.models"), True),
+        ("pages.docs", url_for("pages.docs"), t("base.docs"), True),
+    ]
+    return {"navigation": [entry[:3] for entry in entries if entry[3]], "own_models": own}
+
+
 @pages.get("/")
-def draw() -> str:
-    """The page on which a digit is drawn and read."""
+def draw() -> str | Response:
+    """The page on which a digit is drawn and read; where no model reads digits, an own one's."""
+    if not _is_tried_on("draw.html"):
+        return redirect(url_for("pages.try_model", name=own_models()[0].card.name))
     return _page("draw.html", current_app.config["DEFAULT_MODEL"])
 
 
@@ -50,6 +85,7 @@ def _page(template: str, preferred: str) -> str:
         spec=model.spec if model else None,
         task=model.task if model else None,
         recall=_recall(model.card) if model else [],
+        best=BEST if model and len(model.card.labels) > MOST_BARS else 0,
         most_bytes=current_app.config["MAX_BYTES"],
     )
 

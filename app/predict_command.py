@@ -124,23 +124,28 @@ def _csv(model: Model) -> Callable[[str, Answer], None]:
     """Writes a row for each subject: where it is, its label and the score of every label."""
     writer = csv.writer(sys.stdout)
     labels = model.card.labels
-    writer.writerow(["file", "error", *Box.__struct_fields__, "label", "score", *labels])
+    heads = map(_cell, labels)
+    writer.writerow(["file", "error", *Box.__struct_fields__, "label", "score", *heads])
 
     def write(name: str, result: Answer) -> None:
-        # Text that a spreadsheet would take for a formula is escaped.
-        cell = f"'{name}" if name.startswith(FORMULA) else name
         if isinstance(result, FailedResult):
-            writer.writerow([cell, result.error.detail])
+            writer.writerow([_cell(name), _cell(result.error.detail)])
         else:
             for part in result.parts:
                 scores = {each.label: each.score for each in part.predictions}
+                box = msgspec.structs.astuple(part.box)
                 writer.writerow(
-                    [cell, "", *msgspec.structs.astuple(part.box), part.label, part.score]
+                    [_cell(name), "", *box, _cell(part.label), part.score]
                     + [scores[label] for label in labels]
                 )
         sys.stdout.flush()
 
     return write
+
+
+def _cell(text: str) -> str:
+    """The text, marked if a spreadsheet would take it for a formula."""
+    return f"'{text}" if text.startswith(FORMULA) else text
 
 
 def _show_progress(done: int, count: int) -> None:

@@ -31,9 +31,15 @@ def folders(root: Path = ROOT) -> list[Path]:
     """The model folders under `root` (those that hold a card or a checkpoint), sorted by name."""
     if not root.is_dir():
         return []
-    return sorted(
-        path for path in root.iterdir() if (path / CARD).is_file() or (path / CHECKPOINT).is_file()
-    )
+    return sorted(path for path in root.iterdir() if not names(path).isdisjoint((CARD, CHECKPOINT)))
+
+
+def names(folder: Path) -> set[str]:
+    """The names in a folder; none where it cannot be read, as `lost+found`, or is no folder."""
+    try:
+        return set(os.listdir(folder))
+    except OSError:
+        return set()
 
 
 def read_card(folder: Path) -> Card:

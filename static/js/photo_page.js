@@ -4,7 +4,7 @@ import { hasCamera, takePhoto } from "./camera.js";
 import { fileOf } from "./encode.js";
 import { ask, lightened } from "./photo.js";
 import { Problem, showProblem } from "./problem.js";
-import { percent } from "./score.js";
+import { doubt, percent } from "./score.js";
 import { labelled, t } from "./texts.js";
 import { whenDropped, whenPicturePasted } from "./transfer.js";
 
@@ -14,8 +14,11 @@ const photo = element("photo");
 const boxes = element("boxes");
 const error = element("error");
 const answer = element("answer");
+const rows = [...element("bars").rows];
+const isRanking = !rows[0].dataset.label; // of a model with too many labels for a row each
 const mostBytes = Number(drop.dataset.mostBytes);
 const why = element("why");
+const SMALL = 240; // pixels of the longer side; pictures of less than half of it are shown larger
 let flight = new AbortController();
 let faces = []; // as /api/predict answered: faces, or the picture itself
 let selected = 0;
@@ -75,15 +78,24 @@ function reset() {
   element("label").textContent = "";
   element("seen").hidden = true;
   element("which").hidden = true;
-  for (const row of element("bars").rows) bar(row, null, false);
+  showBars([], null);
 }
 
 function show(file) {
   URL.revokeObjectURL(photo.src);
+  photo.removeAttribute("width");
   photo.src = URL.createObjectURL(file);
+  photo.onload = enlarge;
   photo.onerror = () => (photo.parentElement.hidden = true);
   photo.parentElement.hidden = false;
   drop.dataset.state = "photo";
+}
+
+/** Shows a tiny picture at a multiple of its size, so that people see what it shows. */
+function enlarge() {
+  const times = Math.floor(SMALL / Math.max(photo.naturalWidth, photo.naturalHeight));
+  photo.classList.toggle("is-enlarged", times > 1);
+  if (times > 1) photo.width = times * photo.naturalWidth;
 }
 
 function fail(problem) {
@@ -133,17 +145,16 @@ function box(face, index, width, height) {
 /** Shows the scores of one face. */
 function select(chosen) {
   const { label, score, predictions } = faces[chosen];
+  const unsure = doubt(faces[chosen]);
   selected = chosen;
   error.hidden = true;
   [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
   element("label").textContent = labelled(label);
   element("score").textContent = percent(score);
+  element("sureness").textContent = unsure || t("js.answer.score");
   showCrop(faces[chosen]);
   if (why.checked) explain(faces[chosen]);
-  for (const row of element("bars").rows) {
-    const each = predictions.find((prediction) => prediction.label === row.dataset.label);
-    bar(row, each?.score ?? null, row.dataset.label === label);
-  }
+  showBars(predictions, label);
   const which = element("which");
   which.hidden = faces.length === 1;
   which.textContent = t("js.faces.which", { index: chosen + 1, count: faces.length });
@@ -173,6 +184,17 @@ async function explain(face) {
   } catch (cause) {
     face.asked = false;
     if (!signal.aborted && face === faces[selected]) showProblem(error, cause);
+  }
+}
+
+/** The scores of `predictions`, best first, in a row for each label or for each of the best. */
+function showBars(predictions, best) {
+  for (const [place, row] of rows.entries()) {
+    const each = isRanking
+      ? predictions[place]
+      : predictions.find((prediction) => prediction.label === row.dataset.label);
+    if (isRanking) row.cells[0].textContent = each ? labelled(each.label) : "–";
+    bar(row, each?.score ?? null, each !== undefined && each.label === best);
   }
 }
 

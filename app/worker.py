@@ -1,0 +1,304 @@
+"""gunicorn's threaded worker, whose threads wait for no client; docs/performance.md measures it."""
+
+from __future__ import annotations
+
+import errno
+import json
+import re
+import selectors
+import socket
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+from weakref import WeakSet
+
+from gunicorn import util
+from gunicorn.workers import gthread
+
+from app.config import settings
+
+AT_ONCE = 256 * 1024  # bytes that are received in one go
+MOST_HEAD = 1024 * 1024  # more than gunicorn reads of a head before it refuses the request
+SMALL = 64 * 1024  # bytes that a connection may hold even where there is no more room
+LEAST_ROOM = 128 * 1024 * 1024  # for what has arrived at a worker and not been read, bytes
+LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
+CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
+CHUNK = re.compile(rb"([0-9a-f]{1,12})[ \t]*(?:;|\Z)", re.IGNORECASE)
+EXPECTED = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
+GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
+
+
+def problem(status: int, title: str, detail: str, more: str = "") -> bytes:
+    """An answer that no part of the app gives; `more` are lines of its head."""
+    slug = title.lower().replace(" ", "-")
+    told = {"type": f"urn:glimpse:problem:{slug}", "title": title, "status": status}
+    body = json.dumps({**told, "detail": detail}).encode()
+    head = (
+        f"HTTP/1.1 {status} {title}\r\nConnection: close\r\nContent-Type: application/problem+json"
+        f"\r\nContent-Length: {len(body)}\r\n{more}\r\n"
+    )
+    return head.encode() + body
+
+
+def write_error(client: socket.socket, status: int, reason: str, message: str) -> None:
+    """Sends what gunicorn says of a request that it refuses."""
+    client.sendall(problem(status, reason, message or "The server's log has the reason."))
+
+
+util.write_error = write_error  # gunicorn's own is HTML
+BUSY = problem(
+    503,
+    "Not ready",
+    "The server receives too much at once. Wait 5 s, then send it again.",
+    "Retry-After: 5\r\n",
+)
+
+
+class Client(socket.socket):
+    """A connection that never blocks: it gathers requests, and keeps answers until they leave.
+
+    `most` is the size of a body, in bytes, above which the app refuses it.
+    """
+
+    def __init__(self, connection: socket.socket, most: int) -> None:
+        super().__init__(fileno=connection.detach())
+        super().setblocking(False)
+        self.most = most
+        self.arrived, self.leaving = bytearray(), bytearray()
+        self.start_anew()
+
+    @property
+    def held(self) -> int:
+        """The bytes that it keeps."""
+        return len(self.arrived) + len(self.leaving)
+
+    def start_anew(self) -> None:
+        """Expects the head of a request."""
+        self.body, self.at, self.is_chunked = 0, 0, False  # at: the body's end or the next chunk
+
+    def setblocking(self, flag: bool) -> None:
+        """Nothing: gunicorn's threads ask for it."""
+
+    def settimeout(self, value: float | None) -> None:
+        """Nothing, as above."""
+
+    def receive(self) -> bytes:
+        """What has come, if anything; raises `OSError` if the client has gone."""
+        try:
+            came = super().recv(AT_ONCE)
+        except BlockingIOError:
+            return b""
+        if not came:
+            raise ConnectionResetError(errno.ECONNRESET, "the client has closed the connection")
+        return came
+
+    def ignore(self) -> bool:
+        """Drops what has come; false until the client has gone, which `receive` tells."""
+        self.receive()
+        return False
+
+    def has_request(self) -> bool:
+        """Whether a request has arrived, or so much that gunicorn or the app refuses it."""
+        if not self.at:
+            end = self.arrived.find(b"\r\n\r\n")
+            if end < 0:
+                return len(self.arrived) > MOST_HEAD
+            self._read_head(bytes(self.arrived[: end + 4]))
+        return self._has_chunks() if self.is_chunked else len(self.arrived) >= self.at
+
+    def _read_head(self, head: bytes) -> None:
+        self.at = len(head)
+        self.is_chunked = bool(CHUNKED.search(head))
+        length = LENGTH.search(head)
+        if length and not self.is_chunked and int(length[1]) <= self.most:
+            self.at += int(length[1])
+        if EXPECTED.search(head) and (self.is_chunked or len(self.arrived) < self.at):
+            super().send(GO_ON)
+
+    def _has_chunks(self) -> bool:
+        while (end := self.arrived.find(b"\r\n", self.at)) >= 0:
+            size = CHUNK.match(self.arrived[self.at : end])
+            if not size or self.arrived[self.at - 2 : self.at] != b"\r\n":
+                return True
+            if not int(size[1], 16):
+                break
+            self.body += int(size[1], 16)
+            self.at = end + 4 + int(size[1], 16)
+        if end >= 0 and self.arrived.find(b"\r\n\r\n", end) >= 0:  # trailers, and an empty line
+            return True
+        came = self.body - max(0, self.at - 2 - len(self.arrived))
+        return came > self.most or len(self.arrived) - came > MOST_HEAD + self.most // 8
+
+    def recv(self, size: int, flags: int = 0) -> bytes:
+        """What has arrived, for gunicorn's threads; raises `OSError` where that was all."""
+        if not self.arrived:
+            raise ConnectionResetError(errno.ECONNRESET, "no more has arrived")
+        taken = bytes(self.arrived[:size])
+        del self.arrived[:size]
+        return taken
+
+    def send(self, data: Any, flags: int = 0) -> int:
+        """Only what gunicorn sends by this: leave to go on, which the client had."""
+        return len(data)
+
+    def sendall(self, data: Any, flags: int = 0) -> None:
+        """Sends what the client takes now, and keeps the rest."""
+        self.leaving += data
+        self.flush()
+
+    def flush(self) -> bool:
+        """Whether everything has left; raises `OSError` if the client has gone."""
+        with suppress(BlockingIOError):
+            while self.leaving:
+                del self.leaving[: super().send(self.leaving)]
+        return not self.leaving
+
+
+class Worker(gthread.ThreadWorker):  # type: ignore[misc]
+    """A request goes to a thread when all of it is there; answers leave from the main thread."""
+
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        given = settings()
+        self.seconds, self.most = int(given["ARRIVAL_SECONDS"]), int(given["MAX_BYTES"])
+        self.room = max(LEAST_ROOM, 2 * self.most)
+        self.clients: WeakSet[Client] = WeakSet()
+        self.late = problem(
+            408,
+            "Request Timeout",
+            f"The request did not arrive within {self.seconds} s. Send fewer or smaller pictures, "
+            "or use a faster connection.",
+        )
+
+    def accept(self, listener: Any) -> None:
+        """Accepts a connection, after a worker that holds none had a millisecond to do so."""
+        time.sleep(0.001 if self.nr_conns and self.alive else 0)
+        full = self.nr_conns >= self.worker_connections - 1
+        try:
+            super().accept(listener)
+        except OSError as error:
+            if error.errno not in (errno.EMFILE, errno.ENFILE):
+                raise
+            full = True
+        if full and (waiting := self.keepalived_conns or self.pending_conns):
+            self._close(waiting[0])  # the one that has waited longest
+
+    def set_accept_enabled(self, enabled: bool) -> None:
+        """On shutdown, accepts the queued connections, then closes the listeners."""
+        super().set_accept_enabled(enabled)
+        for listener in () if enabled or self.alive else self.sockets:
+            held = -1
+            while listener.sock is not None and held < self.nr_conns:
+                held = self.nr_conns
+                self.accept(listener)
+            listener.close()
+
+    def enqueue_req(self, conn: Any) -> None:
+        """Hands a connection to a thread, now or as soon as its request has arrived."""
+        if self.cfg.is_ssl or self.cfg.protocol != "http":
+            super().enqueue_req(conn)
+            return
+        if not isinstance(conn.sock, Client):
+            conn.sock, conn.data_ready = Client(conn.sock, self.most), True
+            self.clients.add(conn.sock)
+        if conn.parser:  # what gunicorn has read of the next request
+            conn.sock.arrived[:0] = conn.parser.unreader.take_buffered()
+        conn.sock.start_anew()
+        try:
+            is_whole = self._has_request(conn)
+        except OSError:
+            self._close(conn)
+            return
+        if is_whole:
+            super().enqueue_req(conn)
+        elif conn.sock.arrived:
+            arrives = partial(self._has_request, conn)
+            self._when(conn, selectors.EVENT_READ, arrives, super().enqueue_req)
+        else:  # as a connection that is kept for its next request
+            conn.set_timeout()
+            self.keepalived_conns.append(conn)
+            readable = partial(self.on_client_socket_readable, conn)
+            self.poller.register(conn.sock, selectors.EVENT_READ, readable)
+
+    def _has_request(self, conn: Any) -> bool:
+        client = conn.sock
+        if client.arrived and client.has_request():  # it came with the one before
+            return True
+        client.arrived += client.receive()
+        while sum(each.held for each in self.clients) > self.room:
+            large = (each for each in self.pending_conns if each.sock.held > SMALL)
+            if not (oldest := next(large, None)):
+                break
+            self._refuse(oldest, BUSY)
+        return bool(client.arrived) and client.has_request()
+
+    def finish_request(self, conn: Any, fs: Any) -> None:
+        """After a thread's work: sends the rest of the answer, then closes or waits for more."""
+        client = conn.sock
+        if not isinstance(client, Client):
+            super().finish_request(conn, fs)
+        elif client.leaving:
+            then = partial(self.finish_request, fs=fs)
+            self._when(conn, selectors.EVENT_WRITE, client.flush, then)
+        elif fs.cancelled() or fs.exception() or not fs.result():
+            self._linger(conn)
+        else:
+            super().finish_request(conn, fs)
+            if client.arrived and self.keepalived_conns and self.keepalived_conns[-1] is conn:
+                self.on_client_socket_readable(conn, client)
+
+    def _when(
+        self, conn: Any, event: int, is_done: Callable[[], bool], then: Callable[[Any], None]
+    ) -> None:
+        """Calls `then` as soon as `is_done`, which is asked whenever the client is ready."""
+
+        def ready(_: Any) -> None:
+            try:
+                if is_done():
+                    self._forget(conn)
+                    then(conn)
+            except OSError:
+                self._close(conn)
+
+        conn.timeout = time.monotonic() + self.seconds
+        self.pending_conns.append(conn)
+        self.poller.register(conn.sock, event, ready)
+
+    def murder_pending(self) -> None:
+        """Gives up the clients that have had their time."""
+        while self.pending_conns and self.pending_conns[0].timeout <= time.monotonic():
+            self._refuse(self.pending_conns[0], self.late)
+
+    def _refuse(self, conn: Any, answer: bytes) -> None:
+        """Gives a client up, with an answer if it has sent a part of a request."""
+        if not conn.sock.arrived:
+            self._close(conn)
+            return
+        self._forget(conn)
+        with suppress(OSError):
+            conn.sock.sendall(answer)
+        self._linger(conn)
+
+    def _linger(self, conn: Any) -> None:
+        """Closes after the client has: to close on what it sends would reset the connection."""
+        conn.sock.arrived.clear()
+        conn.sock.leaving.clear()
+        try:
+            conn.sock.shutdown(socket.SHUT_WR)
+        except OSError:
+            self._close(conn)
+            return
+        self._when(conn, selectors.EVENT_READ, conn.sock.ignore, self._close)
+
+    def _forget(self, conn: Any) -> None:
+        for waiting in (self.keepalived_conns, self.pending_conns):
+            if conn in waiting:
+                waiting.remove(conn)
+                self.poller.unregister(conn.sock)
+
+    def _close(self, conn: Any) -> None:
+        self._forget(conn)
+        self.nr_conns -= 1
+        conn.close()
