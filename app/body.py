@@ -9,7 +9,6 @@ from functools import partial
 from typing import IO, cast
 
 from flask import Flask, Request, Response, current_app, request
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
@@ -69,7 +68,7 @@ def register(app: Flask) -> None:
 def whole_body() -> bytes:
     """The body's bytes; raises `Busy` as soon as all bodies take too much, or an HTTP error.
 
-    The request does not keep them: `form` takes them.
+    The request does not keep them.
     """
     pieces: list[bytes] = []
     size, end = 0, request.content_length or math.inf
@@ -83,14 +82,6 @@ def whole_body() -> bytes:
     except Exception as error:  # gunicorn's own, for a badly chunked body
         raise BadRequest("The body is not valid HTTP. Send it again.") from error
     return b"".join(pieces)
-
-
-def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The fields and the files of a form's body; raises an HTTP error."""
-    parser = request.make_form_data_parser()
-    kind, options = request.mimetype, request.mimetype_params
-    _, fields, files = parser.parse(io.BytesIO(content), kind, len(content), options)
-    return fields, files
 
 
 def hold_until_sent(response: Response) -> Response:
