@@ -103,7 +103,8 @@ def _hold(count: int) -> None:
 
 def _most() -> int:
     """The setting, but room for one request of the largest size where it is too low for that."""
-    return max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    most: int = max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    return most
 
 
 def _release(_: BaseException | None) -> None:
