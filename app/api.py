@@ -8,24 +8,33 @@ import time
 import unicodedata
 from codecs import BOM_UTF8
 from collections.abc import Mapping
+from contextlib import nullcontext
 from typing import Annotated, Any, Literal
-from urllib.parse import unquote_to_bytes
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from app import form
 from app.answers import Cards, Predictions, Unavailable, documented, json_response
-from app.body import whole_body
+from app.body import SMALL, hold_until_sent, whole_body
 from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
-from app.predict import Options, Upload, predict
+from app.predict import Options, Upload, predict, work
 from model_store import Card
 from tasks.decode import FORMAT_NAMES
 from tasks.problems import Problem, TooLarge, UnreadableImage, UnsupportedMediaType
 
 api = Blueprint("api", __name__, url_prefix="/api")
+
+MOST_VALUES = 10_000  # in JSON: each takes up to twenty times its own bytes
+SPACE = b" \t\n\r\f\v"
+PLAIN = bytes.maketrans(b"-_", b"+/")  # from URL-safe base64
+# The signs of base64, and the white space in it, that may be percent-encoded in a URL.
+ENCODED = [
+    (spelt, sign) for sign in "+/=\r\n " for spelt in {f"%{ord(sign):02X}", f"%{ord(sign):02x}"}
+]
 
 
 class Parameters(Struct, frozen=True):
@@ -66,12 +75,15 @@ class Parameters(Struct, frozen=True):
 def predict_route() -> Response:
     """Classifies the pictures of a request."""
     started = time.perf_counter()
+    config = current_app.config
     uploads, given = _request()
     model = models().get(_name(given))
     parameters = _parameters(given, model)
     options = Options(
-        max_pixels=current_app.config["MAX_PIXELS"],
-        max_seconds=current_app.config["MAX_SECONDS"],
+        max_pixels=config["MAX_PIXELS"],
+        max_pixels_in_all=config["MAX_PIXELS_IN_ALL"],
+        max_seconds=config["MAX_SECONDS"],
+        max_wait=config["MAX_WAIT"],
         top_k=parameters.top_k or None,
         whole=parameters.faces == "whole",
         seen=parameters.seen,
@@ -79,15 +91,17 @@ def predict_route() -> Response:
     )
     results = predict(model, uploads, options)
     count_results(model.card.name, results)
-    return json_response(
+    ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
+    answer = json_response(
         Predictions(
             model=model.card.name,
             version=model.card.version,
             results=results,
-            ignored=[name for name in given if name not in Parameters.__struct_fields__] or UNSET,
+            ignored=ignored or UNSET,
             elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
         )
     )
+    return hold_until_sent(answer)
 
 
 @api.get("/models")
@@ -108,13 +122,30 @@ def show_model(name: str) -> Response:
 
 def _request() -> tuple[list[Upload], Mapping[str, Any]]:
     """The pictures of the request, in any of the three forms, and its parameters."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(
+            f"The body's Content-Encoding {encoding[:100]} is not supported. Send it as it is: "
+            "files of pictures are compressed already.",
+            {"Accept-Encoding": "identity"},
+        )
+    content = whole_body()
+    # Reading a large one takes several times its memory, so one is read at a time.
+    is_small = len(content) <= SMALL
+    patience = current_app.config["MAX_WAIT"]
+    with nullcontext() if is_small else work(light=False, patience=patience):
+        return _read(content)
+
+
+def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
     query: dict[str, Any] = request.args.to_dict()
-    kind, content = request.mimetype, whole_body()
+    kind = request.mimetype
     if kind == "multipart/form-data":
-        files = request.files.getlist("file")
+        files, fields = form.read(content)
         _check_count(len(files))
-        uploads = [Upload(file.read(), _filename(file.filename)) for file in files]
-        body: dict[str, Any] = request.form.to_dict()
+        body: dict[str, Any] = {**fields}
+        uploads = [Upload(file.content, _filename(file.filename)) for file in files]
+        uploads = uploads or _json_uploads(body)
     elif kind == "application/json":
         body = _json(content)
         uploads = _json_uploads(body)
@@ -152,9 +183,13 @@ def _json(content: bytes) -> dict[str, Any]:
     if not content.strip():
         return {}
     try:
+        if sum(map(content.count, (b",", b"[", b"{"))) > MOST_VALUES:
+            raise ValueError("too many values")
         body = msgspec.json.decode(content.removeprefix(BOM_UTF8))
     except (ValueError, RecursionError) as error:
-        raise BadParameter("The body is not valid JSON. Send an object in UTF-8.") from error
+        raise BadParameter(
+            f"The body is not valid JSON of at most {MOST_VALUES} values. Send an object in UTF-8."
+        ) from error
     if not isinstance(body, dict):
         raise BadParameter('The JSON body must be an object, such as {"image": "<base64>"}.')
     return body
@@ -185,10 +220,12 @@ def _base64(text: object, field: str) -> bytes | Problem:
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             return UnreadableImage(f"“{field}” is a data: URL without “;base64,”.")
-        text = unquote_to_bytes(text).decode("ascii", "replace") if "%" in text else text
-    text = "".join(text.split()).rstrip("=").replace("-", "+").replace("_", "/")
+        if "%" in text:
+            for spelt, sign in ENCODED:
+                text = text.replace(spelt, sign)
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        signs = text.encode("ascii").translate(PLAIN, SPACE).rstrip(b"=")
+        return base64.b64decode(signs + b"=" * (-len(signs) % 4), validate=True)
     except (binascii.Error, ValueError):
         return UnreadableImage(
             f"“{field}” is not valid base64. Encode the bytes of a {FORMAT_NAMES} file."

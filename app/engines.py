@@ -61,6 +61,8 @@ def engine(name: str) -> Engine:
 
 
 def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
+    if model_store.read_card(folder).onnx_only:
+        return _onnx(folder)
     import torch  # noqa: PLC0415
 
     # A thread pool does not survive a fork, as in a pre-forking server: the first forward pass

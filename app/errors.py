@@ -8,7 +8,7 @@ from werkzeug.exceptions import HTTPException
 
 from app import metrics
 from app.answers import ProblemDetails, ProtocolProblem
-from tasks.problems import NotReady, Problem, TooLarge
+from tasks.problems import Busy, NotReady, Problem, TooLarge
 
 FOR_PROGRAMS = ("/api/", "/v2", "/openapi.json", "/healthz", "/readyz", "/metrics")
 
@@ -60,6 +60,10 @@ class TooManyRequests(Problem):
 # Examples, for the API document.
 UNKNOWN = UnknownModel("There is no model of that name; the models are: digits, emotions.")
 NOT_READY = NotReady("The model cannot be used: digits: its file model.pt is missing.")
+BUSY = Busy(
+    "The server has more work than it can do soon. Wait 5 s, then send it again.",
+    {"Retry-After": "5"},
+)
 GUARDS = (Unauthorised(), TooManyRequests("192.0.2.7", "60 per 1 minute", 20))
 
 
@@ -67,6 +71,7 @@ def register(app: Flask) -> None:
     """Makes `app` turn every exception into a problem."""
     app.register_error_handler(Problem, answer)
     app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(MemoryError, _answer_out_of_memory)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -103,6 +108,17 @@ def body_too_large() -> TooLarge:
         "The request's body, or a part of it, is too large or has too many parts; at most "
         f"{current_app.config['MAX_BYTES']} bytes and {current_app.config['MAX_IMAGES']} images "
         "are allowed. Send fewer or smaller pictures."
+    )
+
+
+def _answer_out_of_memory(error: MemoryError) -> Response:
+    current_app.logger.error("out of memory at %s %s", request.method, request.path)
+    return answer(
+        Busy(
+            "The server has too little memory for this request. Send fewer or smaller pictures, or "
+            "send it again later.",
+            {"Retry-After": "10"},
+        )
     )
 
 

@@ -8,9 +8,8 @@ from typing import Any
 
 from flask import Flask
 
-from app import errors, guard, metrics, texts
+from app import body, errors, guard, metrics, texts
 from app.api import api
-from app.body import InMemory
 from app.config import settings
 from app.engines import engine
 from app.health import health
@@ -32,13 +31,12 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
     give_back_large_blocks()
     app = Flask(__name__, template_folder=resources("templates"), static_folder=resources("static"))
-    app.request_class = InMemory
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
-    for part in (errors, metrics, texts, guard):
+    for part in (body, errors, metrics, texts, guard):
         part.register(app)
     for blueprint in (api, health, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)

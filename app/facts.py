@@ -11,6 +11,7 @@ from app.reports import Share, told
 from app.texts import label, named, number, of_task, t
 from model_store import Card
 
+MOST_LABELS = 50  # that are named
 Seconds = Annotated[float, Meta(gt=0, lt=1e9)]
 
 
@@ -20,7 +21,12 @@ def facts(card: Card) -> list[tuple[str, str, bool]]:
     size = {"height": height, "width": width}
     shape = t("fact.grey", **size) if channels == 1 else t("fact.colour", **size)
     # Also the API's own label, if the pages show a different one.
-    labels = [name if label(name) == name else f"{label(name)} ({name})" for name in card.labels]
+    labels = [
+        name if label(name) == name else f"{label(name)} ({name})"
+        for name in card.labels[:MOST_LABELS]
+    ]
+    if left_out := len(card.labels) - len(labels):
+        labels.append(t("fact.more_labels", count=left_out))
     libraries = [f"{name} {told(card.libraries, name, str, '')}" for name in card.libraries]
     files = [(card.size, "TorchScript"), (card.onnx_size, "ONNX")]
     sizes = [f"{megabytes(size)} {kind}" for size, kind in files if size]

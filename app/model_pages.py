@@ -23,6 +23,9 @@ HOME_PAGES = (  # pages of one model: their endpoint, template and setting
     ("pages.draw", "draw.html", "DEFAULT_MODEL"),
     ("pages.faces", "faces.html", "FACE_MODEL"),
 )
+WIDE = 0.1  # of an interval: the test pictures are few
+MOST_PAIRS = 100  # classes in the chart of a comparison
+RECIPES = ROOT.parent / "training" / "recipes"  # that are shipped; others are somebody's files
 RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99)  # at which a curve's table gives the precision
 ShellWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]  # needs no quotes
 
@@ -49,7 +52,8 @@ def show(name: str) -> str | tuple[str, int]:
         name=name,
         card=card,
         task=model.task,
-        accuracy=accuracy(card),
+        accuracy=(found := accuracy(card)),
+        few=found is not None and found[2] - found[1] > WIDE,
         report=model.report,
         pictures=draw(model),
         facts=facts(card),
@@ -78,7 +82,7 @@ def compare() -> str:
         lines=comparison.compared(*pair),
         recalls=recalls,
         interval=charts.intervals(accuracies) if len(accuracies) == 2 else None,
-        chart=charts.pairs(recalls) if recalls else None,
+        chart=charts.pairs(recalls) if 0 < len(recalls) <= MOST_PAIRS else None,
         same_labels=comparison.same_labels(*pair),
         same_test=comparison.same_test(*pair),
         chance=comparison.may_be_chance(*pair),
@@ -137,11 +141,12 @@ def command(card: Card) -> dict[str, Any] | None:
     if recipe is None:
         return None
     values = json.dumps(card.recipe, indent=2)
-    # The recipes of the shipped models are shipped too; of other stores they are somebody's files.
-    is_shipped = Path(current_app.config["MODEL_STORE"]) == ROOT
+    is_shipped = (RECIPES / f"{recipe}.toml").is_file()
+    in_store = Path(current_app.config["MODEL_STORE"]) == ROOT
     return {
-        "recipe": recipe,
+        "recipe": recipe if is_shipped else f"{recipe}.toml",
+        "name": "" if recipe == card.name else f" --name {card.name}",
         "data": name_of(card.recipe, "data"),
         "values": values,
-        "store": "" if is_shipped else " --store STORE",
+        "store": "" if in_store else " --store STORE",
     }

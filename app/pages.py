@@ -40,20 +40,18 @@ def _is_tried_on(page: str) -> bool:
 
 @pages.app_context_processor
 def _navigation() -> dict[str, Any]:
-    """The pages that every page links to: address, the key of its name, and whether it is this."""
+    """The pages that every page links to, as (endpoint, address, name), and the user's models."""
     own = [model.card.name for model in own_models()]
+    try_own = url_for("pages.try_model", name=own[0]) if own else ""
     entries = [
-        ("pages.draw", "base.digits", _is_tried_on("draw.html")),
-        ("pages.faces", "base.faces", _is_tried_on("faces.html")),
-        ("pages.batch", "base.batch", True),
-        ("models.index", "base.models", True),
-        ("pages.docs", "base.docs", True),
+        ("pages.draw", url_for("pages.draw"), t("base.digits"), _is_tried_on("draw.html")),
+        ("pages.faces", url_for("pages.faces"), t("base.faces"), _is_tried_on("faces.html")),
+        ("pages.try_model", try_own, t("base.pictures"), bool(own)),
+        ("pages.batch", url_for("pages.batch"), t("base.batch"), True),
+        ("models.index", url_for("models.index"), t("base.models"), True),
+        ("pages.docs", url_for("pages.docs"), t("base.docs"), True),
     ]
-    links = [(url_for(at), key, request.endpoint == at) for at, key, shown in entries if shown]
-    if own:
-        here = request.endpoint == "pages.try_model" and (request.view_args or {})["name"] in own
-        links.insert(-3, (url_for("pages.try_model", name=own[0]), "base.pictures", here))
-    return {"navigation": links, "own_models": own}
+    return {"navigation": [entry[:3] for entry in entries if entry[3]], "own_models": own}
 
 
 @pages.get("/")

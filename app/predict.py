@@ -6,26 +6,35 @@ uint8 batch, the network, probabilities, the task's `answer`.
 
 from __future__ import annotations
 
+import logging
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.answers import FailedResult, ProblemDetails, Result, SubjectAnswer
+from app.body import SMALL
 from app.explain import data_url, drawn
 from app.memory import give_back_what_is_free
 from app.models import Model
 from app.scheduler import SCHEDULER, Turn
 from tasks.base import Answer, Subject, rank
-from tasks.decode import decode
+from tasks.decode import decode, header
 from tasks.problems import NotReady, Problem, TooLarge
 
-SMALL = 64 * 1024  # bytes
+FEW = 512 * 1024  # pixels that are read in a few milliseconds
+SEARCHED = 8  # how much longer it takes to look for faces in them
+MOST_OF_WEBP = 25_000_000  # pixels; its decoder takes 16 bytes for each, others 8 at most
 MUCH_WORK = 0.03  # seconds; a single digit or face takes less, a photo or many digits more
 MOST_SUBJECTS = 1024  # in a request; the picture that exceeds it is still answered
+EXPLAINED = 8  # subjects as which one counts that is to be explained
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -42,11 +51,14 @@ class Options:
 
     `top_k` predictions each (all if none is given); `whole` takes a picture as one subject's
     crop; `seen` and `explain` add pictures of what the network saw and why it answered so. No
-    picture may have more than `max_pixels`; work beyond `max_seconds` is refused.
+    picture may have more than `max_pixels`, nor all of them more than `max_pixels_in_all`; work
+    beyond `max_seconds` is refused, and so is a wait for others of more than `max_wait` seconds.
     """
 
     max_pixels: int
-    max_seconds: float
+    max_pixels_in_all: float = math.inf
+    max_seconds: float = math.inf
+    max_wait: float = math.inf
     top_k: int | None = None
     whole: bool = False
     seen: bool = False
@@ -65,29 +77,31 @@ class _Found:
 def predict(
     model: Model, uploads: Sequence[Upload], options: Options
 ) -> list[Result | FailedResult]:
-    """A result for each upload, in order.
+    """A result for each upload, in order; the same picture twice is classified once.
 
     If one of several uploads fails, its problem replaces its result; so it is for those that are
-    left when the request's time is up or `MOST_SUBJECTS` are exceeded. Raises the first `Problem`
-    if no upload can be classified.
+    left when the request's time is up or one of its limits is exceeded. Raises the first `Problem`
+    if no upload can be classified, or `Busy` if the server has too much to do.
     """
-    light = not options.explain and _is_small(uploads)
-    with work(light=light, seconds=options.max_seconds) as turn:
+    light = _is_light(model, uploads, options)
+    with work(light=light, seconds=options.max_seconds, patience=options.max_wait) as turn:
         found = _find_all(model, uploads, options, turn)
-        pictures = [each for each in found if isinstance(each, _Found)]
+        pictures = list({id(each): each for each in found if isinstance(each, _Found)}.values())
         if not pictures:
             # A new one: what `found` holds would, through its traceback, hold `found` itself,
             # and so keep the pictures until the next garbage collection.
             raise next(_anew(each) for each in found if isinstance(each, Problem))
         pixels = np.stack([subject.pixels for each in pictures for subject in each.subjects])
-        probabilities = iter(
-            np.split(
-                classify(model, pixels, turn),
-                np.cumsum([len(each.subjects) for each in pictures])[:-1],
-            )
+        probabilities = np.split(
+            classify(model, pixels, turn),
+            np.cumsum([len(each.subjects) for each in pictures])[:-1],
         )
+        results = {
+            id(each): _result(model, each, own, options, turn)
+            for each, own in zip(pictures, probabilities, strict=True)
+        }
         return [
-            _result(model, upload, each, next(probabilities), options=options, turn=turn)
+            msgspec.structs.replace(results[id(each)], filename=upload.filename)
             if isinstance(each, _Found)
             else FailedResult(upload.filename, ProblemDetails.of(each))
             for upload, each in zip(uploads, found, strict=True)
@@ -95,9 +109,9 @@ def predict(
 
 
 @contextmanager
-def work(*, light: bool, seconds: float) -> Iterator[Turn]:
+def work(*, light: bool, seconds: float = math.inf, patience: float = math.inf) -> Iterator[Turn]:
     """`Scheduler.turn`, after which the memory that much work took is given back."""
-    with SCHEDULER.turn(light=light, seconds=seconds) as turn:
+    with SCHEDULER.turn(light=light, seconds=seconds, patience=patience) as turn:
         try:
             yield turn
         finally:
@@ -108,9 +122,15 @@ def work(*, light: bool, seconds: float) -> Iterator[Turn]:
 def classify(model: Model, pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.float64]:
     """Probabilities (N, K), whose rows sum to 1, of `pixels`, uint8 (N, C, H, W).
 
-    Raises `NotReady` if the network returns no numbers, `TooLarge` if the time is up before.
+    Raises `NotReady` if the network fails or returns no numbers, `TooLarge` if the time is up
+    before.
     """
-    given = turn.classify(model.network, pixels)
+    try:
+        given = turn.classify(model.network, pixels)
+    except (Problem, MemoryError):
+        raise
+    except Exception as error:  # a checkpoint may hold any code
+        raise _failed(model) from error
     if given is None:
         raise TooLarge(
             "The request takes more processing time than one request may. Send fewer pictures."
@@ -122,44 +142,67 @@ def classify(model: Model, pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.
     return probabilities
 
 
-def _is_small(uploads: Sequence[Upload]) -> bool:
-    """Whether it is one picture of few bytes, such as a single digit or face."""
+def _failed(model: Model) -> NotReady:
+    log.exception("the network of the model %s failed", model.card.name)
+    return NotReady(
+        f"The network of the model {model.card.name} failed. Send another picture, or ask for "
+        "another model; the server's log has the error."
+    )
+
+
+def _is_light(model: Model, uploads: Sequence[Upload], options: Options) -> bool:
+    """Whether it is one picture that takes a few milliseconds, such as a single digit or face."""
     content = uploads[0].content
-    return len(uploads) == 1 and isinstance(content, bytes) and len(content) <= SMALL
+    if len(uploads) > 1 or options.explain or isinstance(content, Problem) or len(content) > SMALL:
+        return False
+    is_searched = model.task.takes_crops and not options.whole
+    return header(content)[1] * (SEARCHED if is_searched else 1) <= FEW
 
 
 def _find_all(
     model: Model, uploads: Sequence[Upload], options: Options, turn: Turn
 ) -> list[_Found | Problem]:
-    """What each upload shows, or its problem."""
+    """What each upload shows, or its problem; the same for the same bytes."""
     found: list[_Found | Problem] = []
-    count = 0
+    by_content: dict[bytes, _Found | Problem] = {}
+    subjects = pixels = 0
     for upload in uploads:
         turn.rest()
-        if turn.expired or count > MOST_SUBJECTS:
-            found.append(
-                TooLarge(
-                    "The pictures before this one used up the limit for one request. "
-                    "Send it in another request."
-                )
-            )
+        if isinstance(upload.content, Problem):
+            found.append(upload.content)
             continue
-        each = _find(model, upload, options)
-        found.append(each)
+        each = by_content.get(upload.content)
+        if turn.expired or subjects > MOST_SUBJECTS:
+            each = _beyond_limit()
+        elif each is None:
+            kind, size = header(upload.content)
+            most = options.max_pixels
+            limit = min(most, MOST_OF_WEBP) if kind == "WEBP" else most
+            pixels += size if size <= limit else 0
+            if pixels > options.max_pixels_in_all:
+                each = _beyond_limit()
+            else:
+                each = by_content[upload.content] = _find(model, upload.content, limit, options)
         if isinstance(each, _Found):
-            count += len(each.subjects)
+            subjects += len(each.subjects) * (EXPLAINED if options.explain else 1)
+        found.append(each)
     return found
 
 
-def _find(model: Model, upload: Upload, options: Options) -> _Found | Problem:
-    """What the upload shows.
+def _beyond_limit() -> TooLarge:
+    return TooLarge(
+        "The pictures before this one used up the limit for one request. "
+        "Send it in another request."
+    )
+
+
+def _find(model: Model, content: bytes, max_pixels: int, options: Options) -> _Found | Problem:
+    """What a picture shows.
 
     A problem is returned as a copy: the raised one would keep the picture through its traceback.
     """
-    if isinstance(upload.content, Problem):
-        return upload.content
     try:
-        picture = decode(upload.content, options.max_pixels)
+        picture = decode(content, max_pixels)
         subjects = model.task.find(picture, model.spec, whole=options.whole)
     except Problem as problem:
         return _anew(problem)
@@ -167,19 +210,17 @@ def _find(model: Model, upload: Upload, options: Options) -> _Found | Problem:
 
 
 def _anew(problem: Problem) -> Problem:
-    return type(problem)(problem.detail)
+    return type(problem)(problem.detail, problem.headers)
 
 
 def _result(
     model: Model,
-    upload: Upload,
     found: _Found,
     probabilities: NDArray[np.float64],
-    *,
     options: Options,
     turn: Turn,
 ) -> Result:
-    """The answer to one picture."""
+    """The answer to one picture, without its file's name."""
     card, task = model.card, model.task
     answer = task.answer(found.subjects, probabilities, card.labels, card.thresholds)
     parts = [
@@ -187,7 +228,7 @@ def _result(
         for subject, each in zip(answer.subjects, answer.probabilities, strict=True)
     ]
     result = Result(
-        filename=upload.filename,
+        filename=None,
         width=found.width,
         height=found.height,
         label=answer.predictions[0].label,
@@ -228,7 +269,12 @@ def _part(
         part.seen = _seen(subject)
     if options.explain and not turn.expired:
         turn.rest()
-        heat = model.explainer(subject.pixels, int(probabilities.argmax()))
+        try:
+            heat = model.explainer(subject.pixels, int(probabilities.argmax()))
+        except MemoryError:
+            raise
+        except Exception as error:  # as in `classify`
+            raise _failed(model) from error
         part.explanation = drawn(subject.pixels, heat)
     return part
 

@@ -12,9 +12,13 @@ from msgspec import Meta, Struct
 
 from model_store import Card
 
-MOST_MISTAKES = 5
+MOST_MISTAKES = 5  # in words beside a matrix
+MOST_CONFUSIONS = 20  # in place of one
+MANY = 30  # classes; of more, a page shows those that are found least first
+WEAKEST = 10
 
 Share = Annotated[float, Meta(ge=0, le=1)]
+Count = Annotated[int, Meta(ge=0)]
 Loss = Annotated[float, Meta(gt=-1e6, lt=1e6)]
 
 log = logging.getLogger(__name__)
@@ -59,7 +63,8 @@ class Report(Struct, frozen=True):
 
     classes: list[ClassFigures]
     average: ClassFigures | None
-    matrix: list[list[int]]  # rows are true classes, columns predictions
+    matrix: list[list[int]]  # rows are true classes, columns predictions; none of many classes
+    confusions: list[tuple[int, int, int]]  # the mistakes as (true class, predicted class, count)
     areas: list[float | None]  # under the precision-recall curves
     curves: list[list[tuple[float, float]] | None]  # (recall, precision)
     history: list[Epoch]
@@ -67,13 +72,14 @@ class Report(Struct, frozen=True):
 
     def mistakes(self) -> list[tuple[int, int, int]]:
         """The most frequent mistakes as (true class, predicted class, count)."""
-        found = [
-            (true, predicted, count)
-            for true, row in enumerate(self.matrix)
-            for predicted, count in enumerate(row)
-            if count and true != predicted
-        ]
-        return sorted(found, key=lambda mistake: -mistake[2])[:MOST_MISTAKES]
+        return self.confusions[: MOST_MISTAKES if self.matrix else MOST_CONFUSIONS]
+
+    def weakest(self) -> list[int]:
+        """Of many classes those with test pictures of which the fewest are found; else none."""
+        if len(self.classes) <= MANY:
+            return []
+        tested = [at for at, figures in enumerate(self.classes) if figures.support]
+        return sorted(tested, key=lambda at: self.classes[at].recall)[:WEAKEST]
 
 
 def read_report(folder: Path, labels: Sequence[str]) -> Report:
@@ -81,17 +87,40 @@ def read_report(folder: Path, labels: Sequence[str]) -> Report:
     figures = _read(folder / "report.json", dict[str, Any], {})
     one_each = Meta(min_length=len(labels), max_length=len(labels))
     classes = [told(figures, label, ClassFigures) for label in labels]
-    counts = Annotated[list[Annotated[int, Meta(ge=0)]], one_each]
+    counts = Annotated[list[Count], one_each]
     curves = Annotated[list[list[tuple[Share, Share]] | None], one_each]
+    matrix = told(figures, "confusion_matrix", Annotated[list[counts], one_each], [])
     return Report(
         classes=classes if all(classes) else [],
         average=told(figures, "macro avg", ClassFigures),
-        matrix=told(figures, "confusion_matrix", Annotated[list[counts], one_each], []),
+        matrix=matrix,
+        confusions=_confusions(matrix) if matrix else _named_confusions(figures, labels),
         areas=told(figures, "average_precision", Annotated[list[Share | None], one_each], []),
         curves=told(figures, "precision_recall", curves, []),
         history=_read(folder / "history.json", list[Epoch], []),
         hardest=_read(folder / "hardest.json", Hardest, Hardest()),
     )
+
+
+def _confusions(matrix: Sequence[Sequence[int]]) -> list[tuple[int, int, int]]:
+    found = [
+        (true, predicted, count)
+        for true, row in enumerate(matrix)
+        for predicted, count in enumerate(row)
+        if count and true != predicted
+    ]
+    return sorted(found, key=lambda mistake: -mistake[2])
+
+
+def _named_confusions(
+    figures: Mapping[str, Any], labels: Sequence[str]
+) -> list[tuple[int, int, int]]:
+    """Those of a report of many classes, which names them in place of a matrix."""
+    place = {label: at for at, label in enumerate(labels)}
+    pairs = told(figures, "confusions", list[tuple[str, str, Count]], [])
+    if any(name not in place for pair in pairs for name in pair[:2]):
+        return []
+    return [(place[true], place[predicted], count) for true, predicted, count in pairs]
 
 
 def _read(file: Path, kind: Any, otherwise: Any) -> Any:

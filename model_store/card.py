@@ -61,6 +61,11 @@ class Card(msgspec.Struct, frozen=True, kw_only=True):
     onnx_sha256: str = ""
     onnx_size: int = 0
 
+    @property
+    def onnx_only(self) -> bool:
+        """Whether the checkpoint is an ONNX file alone, as some imported ones are."""
+        return bool(self.onnx_sha256) and not self.sha256
+
     def bare(self) -> Card:
         """The card as a file can hold it: without hashes and sizes."""
         return msgspec.structs.replace(self, sha256="", size=0, onnx_sha256="", onnx_size=0)

@@ -3,20 +3,50 @@
 from __future__ import annotations
 
 import io
-import re
+import math
 import warnings
 from contextlib import suppress
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image
+from PIL import Image, features
 
-from tasks.problems import TooLarge, UnreadableImage, UnsupportedMediaType
+from tasks import bmp, jpeg, png
+from tasks.problems import (
+    Busy,
+    Problem,
+    TooLarge,
+    UnreadableImage,
+    UnsupportedMediaType,
+)
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-FORMAT_NAMES = "PNG, JPEG, WebP, GIF or BMP"
+try:  # where it is installed, Pillow reads HEIC by it
+    from pi_heif import register_heif_opener
+except ImportError:
+    HEIC = False
+else:
+    register_heif_opener(thumbnails=False)
+    HEIC = True
+AVIF = bool(features.check("avif"))
+
+# What Pillow calls a format: what people call it, and the suffixes of its files.
+FORMATS = {
+    "PNG": ("PNG", (".png", ".apng")),
+    "JPEG": ("JPEG", (".jpg", ".jpeg", ".jpe", ".jfif")),
+    "WEBP": ("WebP", (".webp",)),
+    "GIF": ("GIF", (".gif",)),
+    bmp.FORMAT: ("BMP", (".bmp", ".dib")),
+    **({"AVIF": ("AVIF", (".avif",))} if AVIF else {}),
+    **({"HEIF": ("HEIC", (".heic", ".heif", ".hif"))} if HEIC else {}),
+}
+_NAMES = [name for name, _ in FORMATS.values()]
+FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
+SUFFIXES = frozenset(suffix for _, suffixes in FORMATS.values() for suffix in suffixes)
+# Pictures that are told from other files although they are not read.
+_OTHERS = ".tif .tiff .heic .heif .hif .avif .jxl .jp2 .j2k .svg .ico .cur .psd"
+OTHER_SUFFIXES = frozenset(_OTHERS.split()) - SUFFIXES
 ENOUGH = 1024  # pixels of a picture's shorter side that suffice for any model
-MAX_SCANS = 50  # of a JPEG; progressive ones have about ten
+MUCH = 4 * ENOUGH**2  # pixels of a long, narrow picture beyond which it is reduced as well
 
 ORIENTATION = 0x0112
 UPRIGHT = {
@@ -35,16 +65,13 @@ Image.MAX_IMAGE_PIXELS = None
 # Untrusted pictures can cause thousands of Pillow's warnings: keep them out of the log.
 warnings.filterwarnings("ignore", module=r"PIL\.")
 
-# A JPEG marker: neither a stuffed byte, a restart nor another that stands alone.
-MARKER = re.compile(rb"\xff([^\x00\x01\xd0-\xd8\xff])")
-START_OF_SCAN, END = 0xDA, 0xD9
-
 
 @dataclass(frozen=True)
 class Picture:
     """An upright picture of mode L, RGB or RGBA, and its original size in pixels.
 
-    `image` may be smaller than that, its shorter side being `ENOUGH` pixels or more.
+    `image` may be smaller than that: its shorter side is then `ENOUGH` pixels or more, or its area
+    `MUCH` or more.
     """
 
     image: Image.Image
@@ -52,97 +79,138 @@ class Picture:
     height: int
 
 
-def decode(content: bytes, max_pixels: int) -> Picture:
-    """Reads a picture: upright by its EXIF, the first frame of an animation, eight bits deep.
+def header(content: bytes) -> tuple[str, int]:
+    """A picture's format and number of pixels, without decoding it; "" and 0 if that fails."""
+    try:
+        image, _ = _opened(content)
+        return image.format or "", image.width * image.height
+    except Exception:  # `decode` says what is wrong
+        return "", 0
 
-    Raises `UnreadableImage`, `UnsupportedMediaType` or `TooLarge`.
+
+def decode(content: bytes, max_pixels: int) -> Picture:
+    """Reads a picture: upright as browsers show it, the first frame of an animation, eight bits
+    deep.
+
+    Raises `UnreadableImage`, `UnsupportedMediaType` or `TooLarge`, or `Busy` if memory runs out.
     """
     if not content:
         raise UnreadableImage("The image is empty (0 bytes). Choose a picture and send it again.")
     try:
-        image: Image.Image = Image.open(io.BytesIO(content), formats=FORMATS)
-        width, height = image.size
+        image, has_end = _opened(content)
     except Exception as error:  # decoders raise all kinds of errors on untrusted data
-        foreign = _foreign_format(content)
-        if foreign:
-            raise UnsupportedMediaType(
-                f"{foreign} pictures are not supported. Convert it to {FORMAT_NAMES} and send it "
-                "again."
-            ) from error
-        raise UnreadableImage(f"This is not an image. Send a {FORMAT_NAMES} file.") from error
+        raise _unreadable(content, error) from error
+    width, height = image.size
     if width * height > max_pixels:
         raise TooLarge(
             f"The image has {width} × {height} pixels; at most {max_pixels} are allowed. "
             "Send it at a smaller size."
         )
+    orientation = _orientation(image)
     try:
-        orientation = _orientation(image)
         if image.format in ("JPEG", "MPO"):
-            if _has_too_many_scans(content):
-                raise ValueError("each scan of a JPEG takes as long as a picture")
             image.draft(None, (ENOUGH, ENOUGH))
         image.load()
         if image.width * image.height > max_pixels:
             raise ValueError("the first frame is larger than the picture")
+        if not has_end and not jpeg.is_whole(image):
+            raise ValueError("a part of the picture is missing")
         image = _eight_bits(image)
-        if min(image.size) >= 2 * ENOUGH:
-            image = image.reduce(min(image.size) // ENOUGH)
+        factor = max(min(image.size) // ENOUGH, math.isqrt(image.width * image.height // MUCH))
+        if factor > 1:
+            image = image.reduce(factor)
         if orientation in UPRIGHT:
             image = image.transpose(UPRIGHT[orientation])
     except Exception as error:
-        raise UnreadableImage(
-            "The image is damaged or cut short. Save or upload it again."
-        ) from error
+        raise _unreadable(content, error) from error
     if orientation in LYING:
         width, height = height, width
     return Picture(image, width, height)
 
 
+def _opened(content: bytes) -> tuple[Image.Image, bool]:
+    """The picture, not yet decoded, and whether its file has the end that a JPEG must have."""
+    has_end = True
+    if content.startswith(png.SIGNATURE):
+        content = png.needed(content)
+    elif content.startswith(jpeg.SIGNATURE):
+        content, has_end = jpeg.ended(content)
+    return Image.open(io.BytesIO(content), formats=tuple(FORMATS)), has_end
+
+
 def _orientation(image: Image.Image) -> int:
-    """EXIF's orientation, 1 to 8; damaged EXIF data counts as upright, 1."""
-    with suppress(Exception):
-        return int(image.getexif().get(ORIENTATION, 1))
+    """EXIF's orientation, 1 to 8; upright, 1, where browsers do not look at it or cannot read it.
+
+    They do not in a WebP file, nor at XMP, nor at EXIF data behind the pixels of a PNG file.
+    """
+    if image.format != "WEBP":
+        with suppress(Exception):
+            exif = Image.Exif()
+            exif.load(image.info["exif"])
+            return int(exif[ORIENTATION])
     return 1
-
-
-def _has_too_many_scans(content: bytes) -> bool:
-    """Whether a JPEG has so many scans that it must be meant to keep a server busy."""
-    at = scans = 0
-    while scans <= MAX_SCANS and (marker := MARKER.search(content, at)):
-        if marker[1][0] == END:
-            return False
-        scans += marker[1][0] == START_OF_SCAN
-        at = marker.end() + int.from_bytes(content[marker.end() : marker.end() + 2], "big")
-    return scans > MAX_SCANS
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
     """The picture in mode L, RGB or RGBA."""
     if image.mode.startswith("I"):
-        # Pillow would clip 16 bits to the lowest eight, not scale them.
-        return Image.fromarray((np.asarray(image) >> 8).astype(np.uint8))
+        # Pillow would clip 16 bits to the lowest eight, not scale them. Cameras and scanners
+        # put ten or twelve bits into sixteen.
+        values = np.asarray(image)
+        used = int(values.max()).bit_length()
+        bits = max(used, 8) if used <= 12 else 16
+        return Image.fromarray((values >> bits - 8).astype(np.uint8))
     if "transparency" in image.info or image.mode in ("LA", "La", "PA", "RGBA", "RGBa"):
         return image.convert("RGBA")
     return image.convert("L" if image.mode in ("1", "L") else "RGB")
 
 
-def _foreign_format(content: bytes) -> str | None:
-    """The name of a known but unsupported picture format, by its first bytes."""
+# The first bytes of picture files.
+SIGNATURES = {
+    png.SIGNATURE: "PNG",
+    jpeg.SIGNATURE: "JPEG",
+    b"GIF8": "GIF",
+    bmp.SIGNATURE: "BMP",
+    b"RIFF": "WebP",
+    b"II*\0": "TIFF",
+    b"MM\0*": "TIFF",
+    b"%PDF": "PDF",
+    b"8BPS": "Photoshop",
+    b"\xff\x0a": "JPEG XL",
+    b"\0\0\0\x0cJXL ": "JPEG XL",
+    b"\0\0\0\x0cjP  ": "JPEG 2000",
+    b"\xff\x4f\xff\x51": "JPEG 2000",
+    b"\0\0\1\0": "Icon",
+    b"\0\0\2\0\1\0": "Cursor",
+}
+
+
+def _unreadable(content: bytes, error: Exception) -> Problem:
+    """The problem of a picture that cannot be read because of `error`."""
+    if isinstance(error, Problem):
+        return error
+    if isinstance(error, MemoryError) or "out of memory" in str(error):
+        return Busy(
+            "The server has too little memory for this picture now. Send it at a smaller size.",
+            {"Retry-After": "10"},
+        )
+    name = _format_name(content)
+    if name is None:
+        return UnreadableImage(f"This is not an image. Send a {FORMAT_NAMES} file.")
+    if name in _NAMES:
+        return UnreadableImage(f"The {name} file is damaged or cut short. Save or upload it again.")
+    return UnsupportedMediaType(
+        f"{name} pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
+    )
+
+
+def _format_name(content: bytes) -> str | None:
+    """The name of a picture's format, supported or not, by its first bytes."""
     if content[4:8] == b"ftyp":
         brand = content[8:12]
         if brand.startswith(b"avi"):
             return "AVIF"
         if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
             return "HEIC"
-    signatures = {
-        b"II*\0": "TIFF",
-        b"MM\0*": "TIFF",
-        b"%PDF": "PDF",
-        b"8BPS": "Photoshop",
-        b"\xff\x0a": "JPEG XL",
-        b"\0\0\0\x0cJXL ": "JPEG XL",
-        b"\0\0\0\x0cjP  ": "JPEG 2000",
-        b"\0\0\1\0": "Icon",
-    }
-    otherwise = "SVG" if b"<svg" in content[:1000].lower() else None
-    return next((signatures[each] for each in signatures if content.startswith(each)), otherwise)
+    name = next((SIGNATURES[each] for each in SIGNATURES if content.startswith(each)), None)
+    return name or ("SVG" if b"<svg" in content[:1000].lower() else None)

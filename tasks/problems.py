@@ -53,6 +53,12 @@ class NotReady(Problem):
     status, slug, title = 503, "not-ready", "Not ready"
 
 
+class Busy(Problem):
+    """More work, or larger pictures, than can be served now; ``Retry-After`` says when to ask."""
+
+    status, slug, title = 503, "busy", "Busy"
+
+
 def blank_picture() -> NothingToClassify:
     """The problem of a blank picture."""
     return NothingToClassify(

@@ -21,8 +21,9 @@ LEFT_OUT = pytest.StashKey[list[str]]()
 
 
 def pytest_configure(config):
-    """Tells pytest of the mark."""
+    """Tells pytest of the marks."""
     config.addinivalue_line("markers", "data(variable): needs the data that `variable` names")
+    config.addinivalue_line("markers", "device: runs on the CPU and on each kind of GPU there is")
 
 
 @pytest.hookimpl(trylast=True)  # of what -k and -m have left

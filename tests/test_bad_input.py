@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gc
+import gzip
 import io
 import json
 import random
@@ -20,6 +21,7 @@ from werkzeug.test import encode_multipart
 
 from app import create_app, predict
 
+GZIP = {"Content-Encoding": "gzip"}
 BOUNDARY = "multipart/form-data; boundary=x"
 
 
@@ -77,11 +79,11 @@ PROBLEMS = {
     "truncated png": (body(SEVEN[:200]), 400, "damaged"),
     "truncated jpeg": (body(JPEG[: len(JPEG) // 2], "image/jpeg"), 400, "damaged"),
     "jpeg of 1,000 scans": (body(many_scans(1000), "image/jpeg"), 400, "damaged"),
-    "header of a png": (body(SEVEN[:20]), 400, "not an image"),
+    "header of a png": (body(SEVEN[:20]), 400, "damaged"),
     "bomb": (body(BOMB), 413, "smaller size"),
-    "0×0": (body(png_of(0, 0)), 400, "not an image"),
+    "0×0": (body(png_of(0, 0)), 400, "damaged"),
     "no pixels": (body(png_of(10, 10)), 400, "damaged"),
-    "bomb in a text chunk": (body(png_of(10, 10, ZTXT)), 400, "image"),
+    "bomb in a text chunk": (body(png_of(10, 10, ZTXT)), 400, "damaged"),
     "blank": (body(encode(Image.new("L", (280, 280), 255))), 422, "blank"),
     "transparent": (body(encode(Image.new("RGBA", (280, 280)))), 422, "blank"),
     "1×1": (body(encode(Image.new("RGB", (1, 1)))), 422, "blank"),
@@ -96,13 +98,22 @@ PROBLEMS = {
         "multipart",
     ),
     "no content type": ({"data": SEVEN}, 415, "content type"),
-    "no boundary": ({"data": b"abc", "content_type": "multipart/form-data"}, 400, ""),
+    "no boundary": ({"data": b"abc", "content_type": "multipart/form-data"}, 400, "boundary"),
     "wrong boundary": (
         {"data": b"--y\r\n\r\n\r\n--y--", "content_type": BOUNDARY},
         400,
-        "no image",
+        "boundary",
     ),
-    "headers only": ({"data": b"--x\r\nContent-Disposition", "content_type": BOUNDARY}, 400, ""),
+    "headers only": (
+        {"data": b"--x\r\nContent-Disposition", "content_type": BOUNDARY},
+        400,
+        "head",
+    ),
+    "gzip": (
+        {"data": gzip.compress(SEVEN), "content_type": "image/png", "headers": GZIP},
+        415,
+        "Content-Encoding gzip",
+    ),
     "too large a body": (body(b"\0" * 2_000_001), 413, "Send fewer"),
     "too large a field": (parts(1, "x" * 600_000), 413, "Send fewer"),
     "1,001 parts": (parts(1001), 413, "Send fewer"),
@@ -351,7 +362,7 @@ def test_pictures_past_the_work_that_a_request_may_make_are_refused(store, png, 
     monkeypatch.setattr("app.predict.decode", slow)
     monkeypatch.setattr("app.scheduler.time.thread_time", lambda: clock[0])
     response = client.post(
-        "/api/predict", data={"file": [(io.BytesIO(png), "a") for _ in range(5)]}
+        "/api/predict", data={"file": [(io.BytesIO(png + b"%d" % each), "a") for each in range(5)]}
     )
     results = response.get_json()["results"]
     assert response.status_code == 200

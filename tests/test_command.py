@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -43,6 +44,30 @@ def test_a_folder_gets_a_line_a_picture_and_a_broken_one_is_counted(folder, caps
     assert all(told.endswith("%") for _, told in lines)
     assert f"{folder / 'broken.png'}: This is not an image." in err
     assert "2 of 3 pictures answered" in err
+
+
+def test_pictures_that_are_not_read_are_told_and_counted(tmp_path, capsys):
+    (tmp_path / "a.jfif").write_bytes(encode(seven(), "JPEG"))
+    (tmp_path / "b.tif").write_bytes(encode(seven(), "TIFF"))
+    (tmp_path / "c.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "d.txt").write_text("no picture")
+    assert main(["predict", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{tmp_path / 'a.jfif'}\t")
+    assert f"{tmp_path / 'b.tif'}: TIFF pictures are not supported. Convert it" in err
+    assert f"{tmp_path / 'c.HEIC'}: " in err
+    assert "1 of 3 pictures answered" in err
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json", None])
+def test_a_name_that_is_not_utf8_does_not_stop_the_others(folder, form, capsys):
+    """Latin-1 names are common in old archives."""
+    (folder / os.fsdecode(b"Gr\xfc\xdfe.png")).write_bytes(encode(seven()))
+    main(["predict", str(folder), *([form] if form else [])])
+    out, err = capsys.readouterr()
+    assert (r"Gr\\xfc\\xdfe.png" if form == "--json" else r"Gr\xfc\xdfe.png") in out
+    assert "b.JPG" in out
+    assert "3 of 4 pictures answered" in err
 
 
 def test_all_right_is_status_0(folder, capsys):

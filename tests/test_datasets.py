@@ -143,8 +143,9 @@ def break_folders(tmp_path, tree, how):
         (root / name).mkdir(parents=True)
         for index in range(6):
             Image.fromarray(face(0, index)).save(root / name / f"S1_{index}.png")
-    if how == "a text":
-        (root / "joy" / "S1_9.png").write_text("no picture")
+    if how == "texts":
+        for index in range(2):
+            (root / "joy" / f"S1_{index}.png").write_text("no picture")
     if how == "an empty class":
         (root / "empty").mkdir()
     if how == "a name without subject":
@@ -155,7 +156,7 @@ def break_folders(tmp_path, tree, how):
 @pytest.mark.parametrize(
     ("how", "changes", "told"),
     [
-        ("a text", {}, "S1_9.png"),
+        ("texts", {}, r"2 of 12 .*This is not an image.* \(first joy.S1_0.png\).*most_skipped"),
         ("an empty class", {}, "empty holds no picture"),
         ("a name without subject", {"split": "subject", "folds": 3}, "plain.png does not begin"),
         ("", {"classes": ["calm", "rage"]}, "lacks the folder “rage”"),
@@ -324,14 +325,14 @@ def test_arrays_in_files_of_their_own_with_their_own_test_part(tmp_path):
 @pytest.mark.parametrize(
     ("arrays", "told"),
     [
-        ({"train_data": PICTURES}, "no train_labels"),
-        ({"test_data": PICTURES, "test_labels": TARGETS}, "no train_data"),
+        ({"train_data": PICTURES}, "add train_labels, or remove train_data"),
+        ({"test_data": PICTURES, "test_labels": TARGETS}, "no x_train"),
         ({"train_data": PICTURES[:, :, 0], "train_labels": TARGETS}, "shape"),
-        ({"train_data": PICTURES.astype(np.int32), "train_labels": TARGETS}, "int32"),
-        ({"train_data": PICTURES / 2.0, "train_labels": TARGETS}, "0 to 1"),
+        ({"train_data": PICTURES.astype(np.int32) * 2, "train_labels": TARGETS}, "int32"),
+        ({"train_data": PICTURES * 2.0, "train_labels": TARGETS}, "0 to 1"),
         ({"train_data": PICTURES, "train_labels": TARGETS[:7]}, "40 whole numbers"),
         ({"train_data": PICTURES, "train_labels": TARGETS - 1}, "whole numbers from 0"),
-        ({"train_data": PICTURES, "train_labels": TARGETS * 5}, "label 5"),
+        ({"train_data": PICTURES, "train_labels": TARGETS * 5}, "labels 0 to 5"),
     ],
 )
 def test_wrong_arrays_are_told(tmp_path, arrays, told):
@@ -568,3 +569,29 @@ def test_the_published_digit_network_takes_grey_alone():
 
     with pytest.raises(TrainingError, match="takes grey pictures"):
         build("baseline", 10, 3, {})
+
+
+def changed(data, what):
+    """`data` with a single pixel, label or share changed, or two pictures in another part."""
+    part = data.training
+    if what == "a pixel":
+        pictures = part.pictures.clone()
+        pictures[3, 0, 5, 5] ^= 1
+        part = Part(pictures, part.labels)
+    if what == "a label":
+        labels = part.labels.clone()
+        labels[0] = 1 - labels[0]
+        part = Part(part.source, labels)
+    if what == "shares":
+        part = Part(part.source, part.labels, torch.eye(2)[part.labels])
+    if what == "the split":
+        return dataclasses.replace(data, validation=data.test, test=data.validation)
+    return dataclasses.replace(data, training=part)
+
+
+def test_the_fingerprint_of_data_tells_every_change(tree):
+    data = load(FOLDERS, tree)
+    assert load(FOLDERS, tree).fingerprint == data.fingerprint
+    kinds = ["a pixel", "a label", "shares", "the split"]
+    prints = {changed(data, what).fingerprint for what in kinds}
+    assert len(prints | {data.fingerprint}) == 5

@@ -11,7 +11,7 @@ from samples import ByInk, card, script
 
 from app.engines import engine
 from model_store import load, load_onnx, load_onnx_heat, read_card, save
-from training import export
+from training import checkpoint
 from training.architectures import Classifier, build
 from training.cli import main
 
@@ -105,7 +105,7 @@ def test_other_answers_are_not_written(old, monkeypatch, capsys):
 
     files = {file.name: file.read_bytes() for file in old.iterdir()}
     monkeypatch.setattr(
-        export, "build", lambda name, classes, channels, options: leaky(classes, **options)
+        checkpoint, "build", lambda name, classes, channels, options: leaky(classes, **options)
     )
     assert main(["export", str(old)]) == 2
     assert "nothing was written" in capsys.readouterr().err

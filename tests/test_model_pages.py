@@ -16,7 +16,7 @@ from samples import ByInk, card, script
 from app import charts, create_app
 from app.texts import points
 from model_store import ROOT, read_card, save
-from training import cli, report
+from training import cli, datasets, report
 from training.datasets import Data
 from training.datasets.parts import Part
 
@@ -164,7 +164,7 @@ def test_the_page_says_what_the_card_says(client):
         assert value in page
     low, high = told.metrics["test_accuracy_interval"]
     assert f"{100 * low:.2f} to {100 * high:.2f}" in " ".join(page.split())
-    assert "python -m training train digits.toml --publish --store STORE" in page
+    assert "python -m training train digits --publish --store STORE" in page
     shipped = create_app().test_client().get("/models/digits").text
     assert "python -m training train digits --publish<" in shipped
     assert "python -m training evaluate model_store/digits<" in shipped
@@ -408,7 +408,7 @@ def measured(tmp_path, monkeypatch):
         labels = (pictures[:, 0, 0, 0] / 25.5).round().long().clamp_max(8)  # a nine is mistaken
         part = Part(pictures, labels)
         given = Data([str(digit) for digit in range(10)], part, part, part, {})
-        monkeypatch.setattr(cli, "load", lambda *_: given)
+        monkeypatch.setattr(datasets, "load", lambda *_: given)
         recipe, metrics = {"data": {"name": data}}, {"test_accuracy": accuracy}
         save(script(ByInk()), card(recipe=recipe, metrics=metrics), tmp_path / "digits")
         return tmp_path / "digits"

@@ -1,4 +1,4 @@
-"""One request at a time works: light ones together and first, heavy ones in slices."""
+"""One light and one heavy request work at a time: light ones together, heavy ones in slices."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import pytest
 
 from app import scheduler
 from app.scheduler import CHUNK, MOST_TOGETHER, Scheduler
+from tasks.problems import Busy
 
 
 class Network:
@@ -25,6 +26,12 @@ class Network:
         return pixels
 
 
+def classified(turns):
+    """What a light request for one picture is answered."""
+    with turns.turn(light=True) as turn:
+        return turn.classify(lambda pixels: pixels, np.ones((1, 1)))
+
+
 class Crowd:
     """Requests that come one after the other while the first is at work."""
 
@@ -34,10 +41,11 @@ class Crowd:
 
     def come(self, name, light=True, count=1, fails=False):
         network = self.network
+        lane = self.turns.light if light else self.turns.heavy
 
         def ask():
             try:
-                with self.turns.turn(light=light, seconds=60) as turn:
+                with self.turns.turn(light=light) as turn:
                     self.served.append(name)
                     if fails:
                         raise ValueError("before")
@@ -49,24 +57,19 @@ class Crowd:
                 self.answers[name] = str(error)
 
         thread = threading.Thread(target=ask)
-        before = self.waiting
+        was_busy, before = lane.busy, len(lane.waiting)
         thread.start()
         self.threads.append(thread)
-        while self.waiting == before and len(self.threads) > 1:
+        while thread.is_alive() and not (lane.busy and len(lane.waiting) == before + was_busy):
             time.sleep(0.001)
-        while not self.turns._busy:
-            time.sleep(0.001)
-
-    @property
-    def waiting(self):
-        return len(self.turns._light) + len(self.turns._heavy)
 
     def leave(self):
         self.network.open.set()
         for thread in self.threads:
             thread.join(10)
             assert not thread.is_alive()
-        assert not self.turns._busy
+        assert not self.turns.light.busy
+        assert not self.turns.heavy.busy
 
 
 @pytest.fixture
@@ -104,45 +107,44 @@ def test_each_gets_the_answers_for_its_own_pictures(crowd, network):
     assert crowd.answers == {number: number for number in range(5)}
 
 
-def test_light_requests_overtake_a_heavy_one(crowd):
-    crowd.turns._last_heavy = time.monotonic()
-    crowd.come(1, light=False)
-    crowd.come(2)
-    crowd.come(3)
-    crowd.leave()
-    assert crowd.served == [0, 2, 3, 1]
+def test_a_light_request_does_not_wait_for_a_heavy_one_at_work():
+    turns, answers = Scheduler(), []
+    with turns.turn(light=False):  # such as a large picture that is decoded
+        thread = threading.Thread(target=lambda: answers.append(classified(turns)))
+        thread.start()
+        thread.join(10)
+        assert answers == [[[1]]]
 
 
-def test_light_requests_do_not_hold_up_a_heavy_one_for_ever(crowd, monkeypatch):
-    monkeypatch.setattr(scheduler, "PATIENCE", 0)
+def test_a_heavy_request_does_not_wait_for_light_ones(crowd, network):
     crowd.come(1)
+    crowd.network = Network()
+    crowd.network.open.set()
     crowd.come(2, light=False)
-    crowd.come(3)
+    crowd.threads[-1].join(10)
+    assert crowd.answers == {2: 2}
+    crowd.network = network
     crowd.leave()
-    assert crowd.served == [0, 2, 1, 3]
 
 
-def test_light_requests_go_before_heavy_ones_whose_slices_take_long(network, monkeypatch):
-    monkeypatch.setattr(scheduler, "SLICE", 0)
-    monkeypatch.setattr(scheduler, "PATIENCE", 0.01)
-    crowd = Crowd(network)
-    crowd.come(0, light=False, count=3 * CHUNK)
-    crowd.come(1, light=False)
-    crowd.come(2)
-    time.sleep(0.02)  # as long as PATIENCE: the core is busy with other things
-    crowd.leave()
-    assert crowd.served == [0, 2, 1]
-
-
-def test_a_heavy_request_rests_between_its_slices(network, monkeypatch):
+def test_a_heavy_request_goes_on_behind_those_that_wait(network, monkeypatch):
     monkeypatch.setattr(scheduler, "SLICE", 0)
     monkeypatch.setattr(scheduler, "CHUNK", 2)
     crowd = Crowd(network)
     crowd.come(0, light=False, count=5)
-    crowd.come(1)
+    crowd.come(1, light=False)
     crowd.leave()
     assert network.sizes == [2, 1, 2, 1]
     assert crowd.answers == {0: 0, 1: 1}
+
+
+def test_a_heavy_request_works_on_until_its_slice_is_used(network, monkeypatch):
+    monkeypatch.setattr(scheduler, "SLICE", 60)
+    crowd = Crowd(network)
+    crowd.come(0, light=False, count=3 * CHUNK)
+    crowd.come(1, light=False)
+    crowd.leave()
+    assert network.sizes == [CHUNK, CHUNK, CHUNK, 1]
 
 
 def test_a_heavy_request_stops_when_its_time_is_up():
@@ -151,11 +153,47 @@ def test_a_heavy_request_stops_when_its_time_is_up():
         pixels = np.zeros((scheduler.CHUNK + 1, 1))
         assert turn.expired
         assert turn.classify(lambda pixels: pixels, pixels) is None
-    assert not turns._busy
+    assert not turns.heavy.busy
 
 
-def test_a_light_request_with_much_to_classify_goes_in_slices(crowd, network, monkeypatch):
+def test_a_heavy_request_that_has_waited_too_long_leaves(network, monkeypatch):
     monkeypatch.setattr(scheduler, "SLICE", 0)
+    turns, ends = Scheduler(), []
+
+    def ask():
+        try:
+            with turns.turn(light=False, patience=0.01):
+                ends.append("served")
+        except Busy as problem:
+            ends.append(problem.headers["Retry-After"])
+
+    thread = threading.Thread(target=ask)
+    with turns.turn(light=False):
+        thread.start()
+        while not turns.heavy.waiting:
+            time.sleep(0.001)
+        time.sleep(0.02)
+    thread.join(10)
+    assert ends == ["1"]
+    assert not turns.heavy.busy  # the turn that it was given is passed on
+
+
+def test_a_heavy_request_is_refused_where_those_before_it_take_too_long(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr("app.scheduler.time.thread_time", lambda: clock[0])
+    turns = Scheduler()
+    with turns.turn(light=False, patience=5):
+        clock[0] += 40  # so that a request usually takes 10 s
+    with turns.turn(light=False, patience=5):
+        with pytest.raises(Busy) as refused, turns.turn(light=False, patience=5):
+            pass
+        assert refused.value.headers == {"Retry-After": "10"}
+        assert classified(turns) == [[1]]  # light ones are served
+    with turns.turn(light=False, patience=5):  # nobody is before it
+        pass
+
+
+def test_a_light_request_with_much_to_classify_goes_in_slices(crowd, network):
     crowd.come(1)
     crowd.come(2, count=2 * CHUNK)
     crowd.come(3)
@@ -207,10 +245,11 @@ def test_a_network_that_fails_fails_all_who_went_together_and_no_one_after(crowd
 
 def test_a_thread_that_is_ended_leaves_no_one_waiting():
     turns = Scheduler()
-    with pytest.raises(SystemExit), turns.turn(light=True, seconds=1):
-        raise SystemExit
-    with turns.turn(light=True, seconds=1) as turn:
-        assert turn.classify(lambda pixels: pixels, np.ones((1, 1))) == [[1]]
+    for light in (True, False):
+        with pytest.raises(SystemExit), turns.turn(light=light):
+            raise SystemExit
+        assert not turns.light.busy
+        assert not turns.heavy.busy
 
 
 def test_what_a_light_request_took_is_without_the_shared_pass(monkeypatch):
@@ -221,7 +260,7 @@ def test_what_a_light_request_took_is_without_the_shared_pass(monkeypatch):
         clock[0] += 5
         return pixels
 
-    with Scheduler().turn(light=True, seconds=60) as turn:
+    with Scheduler().turn(light=True) as turn:
         clock[0] += 1
         turn.classify(slow, np.ones((1, 1)))
         assert turn.taken == 1
@@ -235,7 +274,7 @@ def test_many_threads_all_get_their_answers(monkeypatch):
     def ask(number):
         for each in range(100):
             pixels = np.full((1 + each % 4, 1), 1000 * number + each)
-            with turns.turn(light=(number + each) % 3 > 0, seconds=60) as turn:
+            with turns.turn(light=(number + each) % 3 > 0) as turn:
                 if (number + each) % 7 == 0:
                     continue  # nothing was found to classify
                 answer = turn.classify(lambda pixels: pixels, pixels)
@@ -249,4 +288,5 @@ def test_many_threads_all_get_their_answers(monkeypatch):
         thread.join(60)
         assert not thread.is_alive()
     assert not wrong
-    assert not turns._busy
+    assert not turns.light.busy
+    assert not turns.heavy.busy

@@ -401,7 +401,10 @@ BAD_RECIPES = {
         "“data” must be a table",
     ),
     "missing key": (TINY.replace('task = "digit"', ""), "the key “task” is missing"),
-    "no epochs": (TINY.replace("epochs = 4", "epochs = 0"), "“epochs” must be a whole number >= 1"),
+    "no epochs": (
+        TINY.replace("epochs = 4", "epochs = -1"),
+        "“epochs” must be a whole number >= 0",
+    ),
     "unknown schedule": (
         TINY.replace("one-cycle", "two-cycle"),
         "“schedule” must be constant, one-cycle or plateau, not 'two-cycle'",
@@ -410,7 +413,7 @@ BAD_RECIPES = {
         TINY.replace("seed = 3", 'choose_by = "luck"'),
         "“choose_by” must be accuracy or loss, not 'luck'",
     ),
-    "unknown network": (TINY.replace('"baseline"', '"resnet"'), "no architecture “resnet”"),
+    "unknown network": (TINY.replace('"baseline"', '"lenet"'), "no architecture “lenet”"),
     "unknown option": (TINY.replace("drop_rate", "drop"), "has no option “drop”"),
     "no columns": (
         TINY.replace('"baseline"\ndrop_rate = 0.1', '"unpadded"\ncolumns = 0'),
@@ -475,7 +478,7 @@ BAD_RECIPES = {
         "set “data.handwriting” to 0",
     ),
     "unknown data": (TINY.replace('"mnist"', '"cats"'), "no data set “cats”"),
-    "too much validation": (TINY.replace("= 100", "= 1000"), "validation is 1000"),
+    "too much validation": (TINY.replace("= 100", "= 1000"), "“data.validation” is 1000"),
     "a path as name": (
         TINY.replace('"tiny"', '"../tiny"'),
         "“name” must be text of letters, digits, - and _ alone",
@@ -505,9 +508,14 @@ def test_nothing_to_resume_is_said(data, tiny, tmp_path, capsys):
     assert "nothing to resume" in capsys.readouterr().err
 
 
-def test_another_recipes_state_is_not_resumed(run, data, tiny, capsys):
+def test_another_recipes_state_is_not_resumed(run, data, tiny, tmp_path, capsys):
+    file = tmp_path / "other.toml"
+    file.write_text(TINY.replace("2e-3", "1e-3"))
+    arguments = ["train", str(file), "--data", str(data), "--out", str(run), "--resume"]
+    assert main(arguments) == 2
+    assert "another recipe" in capsys.readouterr().err
     arguments = ["train", str(tiny), "--data", str(data), "--out", str(run), "--resume"]
-    assert main([*arguments, "--epochs", "9"]) == 2
+    assert main([*arguments, "--epochs", "3"]) == 2
     assert "another recipe" in capsys.readouterr().err
 
 

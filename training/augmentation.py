@@ -47,7 +47,10 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     edge: Literal["zeros", "border", "reflection"] = "zeros"
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
-        """Changes `batch`, float32 of shape (N, C, H, W) in 0..1, into one like it."""
+        """Changes `batch`, float32 of shape (N, C, H, W) in 0..1, into one like it.
+
+        The `generator` is of the batch's device.
+        """
         if self.rotation or self.shift or self.scale or self.aspect or self.shear or self.elastic:
             batch = functional.grid_sample(
                 batch,
@@ -57,20 +60,20 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
                 align_corners=False,
             )
         if self.flip:
-            mirrored = torch.rand(len(batch), 1, 1, 1, generator=generator) < self.flip
+            mirrored = _rand([len(batch), 1, 1, 1], generator) < self.flip
             batch = torch.where(mirrored, batch.flip(3), batch)
         if self.thickness:
             batch = self._thicken(batch, generator)
         if self.blur:
-            amount = self.blur * torch.rand(len(batch), 1, 1, 1, generator=generator)
+            amount = self.blur * _rand([len(batch), 1, 1, 1], generator)
             mean = functional.avg_pool2d(batch, 3, stride=1, padding=1)
             batch = torch.lerp(batch, mean, amount)
         if self.contrast:
             steepness = _ratio(self.contrast, len(batch), generator).view(-1, 1, 1, 1)
             batch = (batch - 0.5) * steepness + 0.5
         if self.noise:
-            deviation = self.noise * torch.rand(len(batch), 1, 1, 1, generator=generator)
-            batch = batch + deviation * torch.randn(batch.shape, generator=generator)
+            deviation = self.noise * _rand([len(batch), 1, 1, 1], generator)
+            batch = batch + deviation * _randn(list(batch.shape), generator)
         if self.erase:
             batch = self._erase(batch, generator)
         return batch.clamp(0, 1)
@@ -83,7 +86,7 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         aspect = _ratio(self.aspect, count, generator).sqrt()
         shear = self.shear * _signed(count, generator)
         cosine, sine = angle.cos(), angle.sin()
-        matrix = torch.zeros(count, 2, 3)
+        matrix = torch.zeros(count, 2, 3, device=batch.device)
         matrix[:, 0, 0] = cosine / (zoom * aspect)
         matrix[:, 0, 1] = (shear * cosine - sine) / (zoom * aspect)
         matrix[:, 1, 0] = sine * aspect / zoom
@@ -92,11 +95,11 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         matrix[:, 1, 2] = self.shift * 2 / height * _signed(count, generator)
         grid = functional.affine_grid(matrix, list(batch.shape), align_corners=False)
         if self.elastic:
-            knots = torch.randn(count, 2, ELASTIC_KNOTS, ELASTIC_KNOTS, generator=generator)
+            knots = _randn([count, 2, ELASTIC_KNOTS, ELASTIC_KNOTS], generator)
             field = functional.interpolate(
                 knots, (height, width), mode="bicubic", align_corners=True
             )
-            pixel = torch.tensor([2 / width, 2 / height])
+            pixel = torch.tensor([2 / width, 2 / height], device=batch.device)
             grid = grid + self.elastic * pixel * field.permute(0, 2, 3, 1)
         return grid
 
@@ -109,21 +112,29 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
 
     def _erase(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Fills a rectangle of each picture with one grey."""
-        inside = torch.ones(len(batch), 1, 1, 1, dtype=torch.bool)
+        inside = torch.ones(len(batch), 1, 1, 1, dtype=torch.bool, device=batch.device)
         for dimension in (2, 3):
             count = batch.shape[dimension]
             shape = [len(batch), 1, 1, 1]
-            side = self.erase * count * torch.rand(shape, generator=generator)
-            start = torch.rand(shape, generator=generator) * (count - side)
+            side = self.erase * count * _rand(shape, generator)
+            start = _rand(shape, generator) * (count - side)
             shape[0], shape[dimension] = 1, count
-            place = torch.arange(count).view(shape)
+            place = torch.arange(count, device=batch.device).view(shape)
             inside = inside & (place >= start) & (place < start + side)
-        grey = torch.rand(len(batch), 1, 1, 1, generator=generator)
+        grey = _rand([len(batch), 1, 1, 1], generator)
         return torch.where(inside, grey, batch)
 
 
+def _rand(shape: list[int], generator: torch.Generator) -> Tensor:
+    return torch.rand(shape, generator=generator, device=generator.device)
+
+
+def _randn(shape: list[int], generator: torch.Generator) -> Tensor:
+    return torch.randn(shape, generator=generator, device=generator.device)
+
+
 def _signed(count: int, generator: torch.Generator) -> Tensor:
-    return torch.rand(count, generator=generator) * 2 - 1
+    return _rand([count], generator) * 2 - 1
 
 
 def _ratio(widest: float, count: int, generator: torch.Generator) -> Tensor:

@@ -5,35 +5,28 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
-
-import msgspec
-from msgspec.structs import replace
+from typing import TypeAlias
 
 import model_store
-from model_store import Card, CardError, StoreError
+from model_store import CardError, StoreError
+from training import api
 from training.errors import TrainingError
 
-# What needs torch, matplotlib or scikit-learn is imported by the commands: --help does without.
-if TYPE_CHECKING:
-    from torch import Tensor
+Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-    from tasks import InputSpec
-    from training.datasets import Data
-    from training.loop import Result
-    from training.recipe import DataRecipe, Recipe
+CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
 
-
-PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
+RECIPES = Path(__file__).with_name("recipes")
+WITHOUT_REPORT = 3  # an exit status
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Runs a command; returns the exit status: 0, 1 (a target was missed), 2 or 130 (Ctrl-C)."""
+    """Runs a command; returns the exit status: 0, 1 (a target was missed), 2, 3 (the report
+    could not be written) or 130 (Ctrl-C).
+    """
     return run(_parser().parse_args(argv))
 
 
@@ -52,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
             raise
         print("error: out of memory; lower the recipe's “batch_size”", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print("\nInterrupted.", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        print(f"\n{interrupt or 'Interrupted.'}", file=sys.stderr)
         return 130
     return status
 
@@ -76,16 +69,18 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+def add_commands(commands: Commands) -> None:
     """Adds training's commands; `run` takes the arguments that they give."""
     train = commands.add_parser("train", help="train a recipe, report on it and export it")
     train.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, or a .toml file")
     _add_data(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (runs/NAME)")
+    train.add_argument("--name", help="the model's name, instead of the recipe's")
     train.add_argument("--resume", action="store_true", help="continue an interrupted run")
     train.add_argument(
         "--epochs", type=int, metavar="N", help="instead of the recipe's, for a quick try"
     )
+    _add_computing(train)
     train.add_argument(
         "--publish",
         action="store_true",
@@ -99,25 +94,38 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         metavar="SHARE",
         help="the target, 0..1, instead of the recipe's: exit with 1 if it is missed",
     )
+    train.add_argument(
+        "--log", choices=["tensorboard"], help="also log each epoch in the results' folder for it"
+    )
     train.set_defaults(run=_train)
 
     compare = commands.add_parser(
         "compare", help="train each of a recipe's candidate networks and keep the best"
     )
     _add_runs(compare, "a recipe with [[candidates]]", "runs/NAME-compare")
+    _add_computing(compare)
     compare.set_defaults(run=_compare)
 
     folds = commands.add_parser(
         "cross-validate",
-        help="train a recipe once for each fold, and test it on people it has not seen",
+        help="train a recipe once for each fold of the data, and test it on that fold",
     )
-    _add_runs(folds, "a recipe for folders of pictures", "runs/NAME-folds")
+    _add_runs(folds, "a recipe for your own pictures", "runs/NAME-folds")
+    _add_computing(folds)
+    folds.add_argument(
+        "--split",
+        choices=["random", "stratified", "subject"],
+        help="how folds are made (as the recipe says, or stratified); subject: nobody is in two",
+    )
     folds.set_defaults(run=_cross_validate)
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
     _add_checkpoint(evaluate)
     _add_data(evaluate)
     evaluate.add_argument("--split", choices=["test", "validation"], default="test")
+    evaluate.add_argument(
+        "--recipe", metavar="RECIPE", help="read the data as this one does, not the model's own"
+    )
     evaluate.add_argument("--json", action="store_true", help="print JSON")
     evaluate.add_argument(
         "--write",
@@ -131,11 +139,80 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         "export", help="write a checkpoint's model.pt, model.onnx and card again, without training"
     )
     _add_checkpoint(again)
-    again.set_defaults(run=_export_again)
+    again.set_defaults(run=_export)
 
     listing = commands.add_parser("list", help="list the shipped recipes and the store's models")
     _add_store(listing)
     listing.set_defaults(run=_list)
+
+    for add in (_add_search, _add_ensemble, _add_distil, _add_import):
+        add(commands)
+
+
+def _add_search(commands: Commands) -> None:
+    search = commands.add_parser("search", help="search a recipe's best settings, by validation")
+    _add_runs(search, "a recipe; its [search] says what is tried", "runs/NAME-search")
+    search.add_argument("--trials", type=int, default=20, metavar="N", help="how many (20)")
+    search.add_argument("--limit", type=int, metavar="N", help="train on N pictures alone")
+    search.set_defaults(run=_search)
+
+
+def _add_ensemble(commands: Commands) -> None:
+    ensemble = commands.add_parser("ensemble", help="make one checkpoint of several")
+    ensemble.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help=CHECKPOINT_HELP)
+    _add_data(ensemble)
+    _add_made(ensemble)
+    ensemble.set_defaults(run=_ensemble)
+
+
+def _add_distil(commands: Commands) -> None:
+    distil = commands.add_parser("distil", help="train a recipe on what a checkpoint answers")
+    distil.add_argument("checkpoint", metavar="TEACHER", help=CHECKPOINT_HELP)
+    distil.add_argument("recipe", metavar="RECIPE", help="of the network that learns")
+    _add_data(distil)
+    _add_made(distil)
+    distil.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    distil.add_argument("--resume", action="store_true", help="continue an interrupted run")
+    distil.add_argument(
+        "--temperature", type=float, default=2.0, help="softens the teacher's answers (2)"
+    )
+    distil.add_argument(
+        "--share", type=float, default=0.9, help="of the target that they make up, 0..1 (0.9)"
+    )
+    distil.set_defaults(run=_distil)
+
+
+def _add_import(commands: Commands) -> None:
+    importing = commands.add_parser(
+        "import",
+        help="make a checkpoint of a classifier made elsewhere",
+        epilog="TorchScript and torch.export files can run code: import only files you trust.",
+    )
+    importing.add_argument(
+        "file", type=Path, metavar="FILE", help="TorchScript (.pt), torch.export (.pt2) or .onnx"
+    )
+    importing.add_argument(
+        "--labels", required=True, metavar="A,B,C|FILE.txt", help="in the network's order"
+    )
+    importing.add_argument(
+        "--input", required=True, metavar="CxHxW", help="what it takes, such as 3x224x224"
+    )
+    _add_made(importing)
+    importing.add_argument("--task", default="image", help="what a picture is to it (image)")
+    importing.add_argument(
+        "--mean", default="0", metavar="X,…", help="of pictures in 0..1, for each channel or all"
+    )
+    importing.add_argument("--std", default="1", metavar="X,…", help="likewise")
+    gives = importing.add_mutually_exclusive_group()
+    gives.add_argument("--logits", action="store_true", default=None, help="it gives logits")
+    gives.add_argument(
+        "--probabilities",
+        dest="logits",
+        action="store_false",
+        default=None,
+        help="it gives probabilities (else its answers to noise tell)",
+    )
+    importing.set_defaults(run=_import)
 
 
 def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
@@ -145,6 +222,15 @@ def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
     parser.add_argument("--out", type=Path, metavar="DIR", help=f"({out})")
     parser.add_argument("--resume", action="store_true", help="continue an interrupted run")
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+
+
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use N pictures of each part, for a quick try"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto (the best there is), cpu, cuda, cuda:1 or mps"
+    )
 
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
@@ -163,331 +249,143 @@ def _add_store(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_made(parser: argparse.ArgumentParser) -> None:
+    """Adds the arguments of commands that make a model of others."""
+    parser.add_argument("--name", required=True, help="the model's name")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for it (runs/NAME)")
+    parser.add_argument("--publish", action="store_true", help="copy it to the store too")
+    _add_store(parser)
+
+
 def _add_checkpoint(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "checkpoint",
         type=Path,
         metavar="CHECKPOINT",
-        help="model.pt, its folder, or the name of a model in the store",
+        help=CHECKPOINT_HELP,
     )
     _add_store(parser)
 
 
 def _train(arguments: argparse.Namespace) -> int:
-    from training import loop  # noqa: PLC0415
-
-    recipe = _recipe(arguments)
-    data = load(recipe.data, arguments.data, recipe.task)
-    folder: Path = arguments.out or Path("runs") / recipe.name
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "train.log").open("a" if arguments.resume else "w", encoding="utf-8") as log:
-        say = _both(log)
-        try:
-            result = loop.train(recipe, data, folder, resume=arguments.resume, say=say)
-        except KeyboardInterrupt:
-            if (folder / loop.STATE).exists():
-                print(
-                    "\nThe last complete epoch is saved: continue with --resume.", file=sys.stderr
-                )
-            raise
-        card = _export(result, recipe, data, folder)
-        accuracy = card.metrics["test_accuracy"]
-        low, high = card.metrics["test_accuracy_interval"]
-        say(
-            f"{card.name} {card.version}: test accuracy {accuracy:.2%} "
-            f"(95 % interval {low:.2%} to {high:.2%}) in {card.metrics['train_seconds']:.0f} s, "
-            f"epoch {result.best_epoch}"
-        )
-        target = recipe.target if arguments.min_accuracy is None else arguments.min_accuracy
-        reached: bool = accuracy >= target
-        say(f"Target {target:.2%}: {'reached' if reached else 'MISSED'}")
-    print(f"Written to {folder}")  # not to the log, which is published
-    if arguments.publish and reached:
-        _publish(folder, arguments.store / recipe.name)
+    trained = api.train(
+        arguments.recipe,
+        arguments.data,
+        out=arguments.out,
+        name=arguments.name,
+        epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
+        resume=arguments.resume,
+        publish=arguments.store if arguments.publish else None,
+        min_accuracy=arguments.min_accuracy,
+        log=arguments.log,
+        say=_say,
+    )
+    print(f"Written to {trained.folder}")
+    if trained.published:
+        print(f"Published in {trained.published}: the app serves it after its next start")
     elif arguments.publish:
         print("Not published: the target was missed. --min-accuracy sets another target.")
-    return 0 if reached else 1
+    status = _report_status(trained.report_failure, trained.folder)
+    return status if trained.reached else 1
+
+
+def _report_status(failure: str, folder: Path) -> int:
+    """0, or `WITHOUT_REPORT` and what to do where the report could not be written."""
+    if not failure:
+        return 0
+    print(
+        f"warning: the model is written, but not its report ({failure}); to try again: evaluate "
+        f"{folder} --write, with the --data of the training",
+        file=sys.stderr,
+    )
+    return WITHOUT_REPORT
 
 
 def _compare(arguments: argparse.Namespace) -> int:
-    """Trains each candidate; only the one with the best validation is tested and exported."""
-    from training import loop  # noqa: PLC0415
-
-    recipe = _recipe(arguments)
-    if not recipe.candidates:
-        raise TrainingError(
-            f"{arguments.recipe} has no [[candidates]] to compare; add at least one"
-        )
-    data = load(recipe.data, arguments.data, recipe.task)
-    out: Path = arguments.out or Path("runs") / f"{recipe.name}-compare"
-    rows: list[dict[str, Any]] = []
-    kept: tuple[Recipe, Result] | None = None
-    for candidate in recipe.candidates:
-        chosen = replace(recipe, network=candidate.network)
-        with _logged(out / candidate.label, resume=arguments.resume) as (folder, resume, say):
-            say(f"Candidate {candidate.label}")
-            result = loop.train(chosen, data, folder, resume=resume, say=say)
-        best = result.history[result.best_epoch - 1]
-        rows.append(
-            {
-                "candidate": candidate.label,
-                "parameters": sum(each.numel() for each in result.classifier.parameters()),
-                "validation_accuracy": best["validation_accuracy"],
-                "validation_loss": best["validation_loss"],
-                "best_epoch": result.best_epoch,
-                "epochs": len(result.history),
-                "seconds": round(sum(figures["seconds"] for figures in result.history), 1),
-            }
-        )
-        if kept is None or rows[-1]["validation_accuracy"] > max(
-            row["validation_accuracy"] for row in rows[:-1]
-        ):
-            kept = chosen, result
-    assert kept is not None
-    card = _export(kept[1], kept[0], data, out)
-    table = _table(rows)
-    (out / "compare.md").write_text(table, encoding="utf-8")
-    (out / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    print(table)
-    best_row = max(rows, key=lambda row: float(row["validation_accuracy"]))
-    print(
-        f"Kept {best_row['candidate']}: test accuracy {card.metrics['test_accuracy']:.2%}; "
-        f"written to {out}"
+    compared = api.compare(
+        arguments.recipe,
+        arguments.data,
+        out=arguments.out,
+        epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
+        resume=arguments.resume,
+        say=_say,
     )
-    return 0
-
-
-@contextmanager
-def _logged(folder: Path, *, resume: bool) -> Iterator[tuple[Path, bool, Callable[[str], None]]]:
-    """One of several runs: its folder, whether it has a state to resume, and its log function."""
-    from training import loop  # noqa: PLC0415
-
-    folder.mkdir(parents=True, exist_ok=True)
-    begun = resume and (folder / loop.STATE).is_file()
-    with (folder / "train.log").open("a" if begun else "w", encoding="utf-8") as log:
-        yield folder, begun, _both(log)
-
-
-def _table(rows: list[dict[str, Any]]) -> str:
-    """Candidates as a Markdown table, best first."""
-    lines = [
-        "| candidate | validation accuracy | validation loss | parameters | best epoch | seconds |",
-        "| --- | --- | --- | --- | --- | --- |",
-    ]
-    for row in sorted(rows, key=lambda row: -row["validation_accuracy"]):
-        lines.append(
-            f"| {row['candidate']} | {row['validation_accuracy']:.2%} | "
-            f"{row['validation_loss']:.4f} | {row['parameters']:,} | "
-            f"{row['best_epoch']} of {row['epochs']} | {row['seconds']:.0f} |"
-        )
-    return "\n".join(lines) + "\n"
+    print(compared.table)
+    print(
+        f"Kept {compared.best}: test accuracy {compared.card.metrics['test_accuracy']:.2%}; "
+        f"written to {compared.folder}"
+    )
+    return _report_status(compared.report_failure, compared.folder)
 
 
 def _cross_validate(arguments: argparse.Namespace) -> int:
-    """Trains on each fold and reports on all folds' test pictures together."""
-    import numpy as np  # noqa: PLC0415
-
-    from training import loop, report  # noqa: PLC0415
-
-    recipe = _recipe(arguments)
-    out: Path = arguments.out or Path("runs") / f"{recipe.name}-folds"
-    labels: list[str] = []
-    truths, told = [], []
-    accuracies = []
-    for index in range(recipe.data.folds):
-        fold = replace(recipe.data, split="subject", fold=index)
-        data = load(fold, arguments.data, recipe.task)
-        with _logged(out / f"fold-{index}", resume=arguments.resume) as (folder, resume, say):
-            say(f"Fold {index + 1} of {recipe.data.folds}")
-            result = loop.train(replace(recipe, data=fold), data, folder, resume=resume, say=say)
-            probabilities = loop.predict(result.classifier, data.test.pictures).numpy()
-            truth = data.test.labels.numpy()
-            accuracies.append(float((probabilities.argmax(1) == truth).mean()))
-            say(f"Test accuracy {accuracies[-1]:.2%} on {len(truth)} pictures")
-        labels = data.labels
-        truths.append(truth)
-        told.append(probabilities)
-    truth, probabilities = np.concatenate(truths), np.concatenate(told)
-    figures = report.metrics(truth, probabilities)
-    report.write(out, labels, truth, probabilities, history=None)
-    summary = {**figures, "folds": accuracies, "split": "by subject"}
-    (out / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    low, high = figures["accuracy_interval"]
+    found = api.cross_validate(
+        arguments.recipe,
+        arguments.data,
+        split=arguments.split,
+        out=arguments.out,
+        epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
+        resume=arguments.resume,
+        say=_say,
+    )
+    low, high = found.figures["accuracy_interval"]
     print(
-        f"{recipe.name}, {len(accuracies)} folds by subject: accuracy {figures['accuracy']:.2%} "
-        f"of {len(truth)} pictures (95 % interval {low:.2%} to {high:.2%}), folds "
-        f"{min(accuracies):.2%} to {max(accuracies):.2%}; written to {out}"
+        f"{found.recipe.name}, {len(found.folds)} folds ({found.split}): accuracy "
+        f"{found.figures['accuracy']:.2%} of {found.figures['count']} pictures (95 % interval "
+        f"{low:.2%} to {high:.2%}), folds {min(found.folds):.2%} to {max(found.folds):.2%}; "
+        f"written to {found.folder}"
     )
     return 0
 
 
-def load(recipe: DataRecipe, folder: Path | None, task: str, spec: InputSpec | None = None) -> Data:
-    """The data that `recipe` names; see `training.datasets.load`."""
-    from training import datasets  # noqa: PLC0415
-
-    return datasets.load(recipe, folder, task, spec)
+def _say(line: str) -> None:
+    print(line, flush=True)  # a log of hours is read while it grows
 
 
-def _recipe(arguments: argparse.Namespace) -> Recipe:
-    from training import recipe as recipes  # noqa: PLC0415
-
-    recipe = recipes.read(arguments.recipe)
-    if arguments.epochs is None:
-        return recipe
-    if arguments.epochs < 1:
-        raise TrainingError("--epochs must be 1 or more")
-    return replace(recipe, epochs=arguments.epochs, fine_tune=recipes.FineTuneRecipe())
-
-
-def _export(result: Result, recipe: Recipe, data: Data, folder: Path) -> Card:
-    """Tests the best epoch's network and writes its report, checkpoint and card."""
-    from training import export, loop, report  # noqa: PLC0415
-
-    truth = data.test.labels.numpy()
-    probabilities = loop.predict(result.classifier, data.test.pictures).numpy()
-    metrics = {
-        "validation_accuracy": result.history[result.best_epoch - 1]["validation_accuracy"],
-        **{f"test_{name}": value for name, value in report.metrics(truth, probabilities).items()},
-        "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
-    }
-    for name, part in data.others.items():
-        told = loop.predict(result.classifier, part.pictures).numpy()
-        figures = report.metrics(part.labels.numpy(), told)
-        metrics |= {f"test_{name}_{key}": value for key, value in figures.items()}
-    report.write(folder, data.labels, truth, probabilities, result.history)
-    report.write_hardest(
-        folder,
-        data.labels,
-        truth,
-        probabilities,
-        pictures=data.test.pictures.numpy(),
-        data=recipe.data.name,
-    )
-    return export.export(result, recipe, data, metrics, folder)
-
-
-def _both(log: Any) -> Callable[[str], None]:
-    """Returns a function that prints a line and writes it to the log."""
-
-    def say(line: str) -> None:
-        print(line, flush=True)
-        log.write(line + "\n")
-        log.flush()
-
-    return say
-
-
-def _publish(folder: Path, place: Path) -> None:
-    """Copies a run's checkpoint and report, but not its state, into the store."""
-    place.mkdir(parents=True, exist_ok=True)
-    for file in folder.iterdir():
-        if file.suffix in PUBLISHED and file.name != "state.pt":
-            shutil.copyfile(file, place / file.name)
-    print(f"Published in {place}")
-
-
-def _export_again(arguments: argparse.Namespace) -> int:
-    from training import export  # noqa: PLC0415
-
-    folder = _folder(arguments)
-    card = export.export_again(folder)
+def _export(arguments: argparse.Namespace) -> int:
+    folder = api.checkpoint_folder(arguments.checkpoint, arguments.store)
+    card = api.export(folder)
     print(f"{card.name} {card.version}: written again to {folder}; its answers are unchanged")
     return 0
 
 
-def _folder(arguments: argparse.Namespace) -> Path:
-    """The folder of a checkpoint, given as its file, the folder, or a name in the store."""
-    given: Path = arguments.checkpoint
-    folder = given.parent if given.name == "model.pt" else given
-    for place in (folder, arguments.store / folder):
-        if place.is_dir():
-            return place
-    raise TrainingError(
-        f"there is no checkpoint {given}; name a folder that holds model.pt, or a model of the "
-        f"store {arguments.store}"
-    )
-
-
 def _evaluate(arguments: argparse.Namespace) -> int:
-    from tasks import InputSpec  # noqa: PLC0415
-    from training import loop, report  # noqa: PLC0415
-
-    if arguments.write and arguments.split != "test":
-        raise TrainingError("a report covers the test part: omit --split with --write")
-    folder = _folder(arguments)
-    module, card = model_store.load(folder)
-    recipe = _data_recipe(card)
-    spec = InputSpec(card.input.shape, card.preprocessing)
-    data = load(recipe, arguments.data, card.task, spec)
-    part = data.test if arguments.split == "test" else data.validation
-    truth = _places(card, data.labels)[part.labels].numpy()
-    probabilities = loop.predict(module, part.pictures).numpy()
-    figures = report.metrics(truth, probabilities)
-    if arguments.write:
-        _check_same_test(card, figures)
-        report.write(folder, card.labels, truth, probabilities, history=None)
-        report.write_hardest(
-            folder,
-            card.labels,
-            truth,
-            probabilities,
-            pictures=part.pictures.numpy(),
-            data=recipe.name,
-        )
+    found = api.evaluate(
+        arguments.checkpoint,
+        arguments.data,
+        store=arguments.store,
+        split=arguments.split,
+        write=arguments.write,
+        recipe=arguments.recipe,
+    )
+    card, figures = found.card, found.figures
     if arguments.json:
         print(json.dumps({"name": card.name, "version": card.version, **figures}))
     else:
-        low, high = figures["accuracy_interval"]
+        low, high = found.interval
         print(f"{card.name} {card.version}, {arguments.split}, {figures['count']} pictures")
-        print(f"accuracy {figures['accuracy']:.2%} (95 % interval {low:.2%} to {high:.2%})")
+        print(f"accuracy {found.accuracy:.2%} (95 % interval {low:.2%} to {high:.2%})")
         print(f"macro F1 {figures['macro_f1']:.4f}")
         print(f"calibration error {figures['calibration_error']:.4f}")
-        print(report.table(truth, probabilities, card.labels))
+        print(found.table)
     return 0
 
 
-def _places(card: Card, labels: list[str]) -> Tensor:
-    """The index of each of the data's `labels` in the card's (K,); raises `TrainingError`."""
-    import torch  # noqa: PLC0415
-
-    if sorted(labels) != sorted(card.labels):
-        raise TrainingError(
-            f"the data's labels ({', '.join(labels)}) are not those of {card.name} "
-            f"({', '.join(card.labels)}); give data with the model's labels"
-        )
-    return torch.tensor([card.labels.index(label) for label in labels])
-
-
-def _check_same_test(card: Card, figures: dict[str, Any]) -> None:
-    """Raises `TrainingError` if the card is of another test than `figures`."""
-    told = [(card.metrics.get(f"test_{name}"), figures[name]) for name in ("count", "accuracy")]
-    if any(said not in (None, found) for said, found in told):
-        raise TrainingError(
-            f"nothing was written: the card of {card.name} is of another test "
-            f"({told[0][0]} pictures, accuracy {told[1][0]}) than this one "
-            f"({told[0][1]} pictures, accuracy {told[1][1]}); give the data that it was tested on"
-        )
-
-
-def _data_recipe(card: Card) -> DataRecipe:
-    """The data that a model was trained with, without the pictures added for training only."""
-    from training.recipe import DataRecipe  # noqa: PLC0415
-
-    try:
-        return replace(msgspec.convert(card.recipe["data"], DataRecipe), handwriting=0)
-    except (KeyError, msgspec.ValidationError) as error:
-        raise TrainingError(
-            f"the card of {card.name} does not name its data; train the model again"
-        ) from error
-
-
 def _list(arguments: argparse.Namespace) -> int:
-    from training import recipe as recipes  # noqa: PLC0415
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
 
     print("Recipes")
-    for name in recipes.shipped():
-        recipe: Recipe = recipes.read(name)
-        print(f"  {name:18} {recipe.description}")
+    for file in sorted(RECIPES.glob("*.toml")):
+        print(f"  {file.stem:18} {tomllib.loads(file.read_text('utf-8'))['description']}")
     print("Models")
     for folder in model_store.folders(arguments.store):
         try:
@@ -497,4 +395,86 @@ def _list(arguments: argparse.Namespace) -> int:
         else:
             accuracy = card.metrics.get("test_accuracy", 0.0)
             print(f"  {card.name:18} {card.version}  test accuracy {accuracy:.2%}")
+    return 0
+
+
+def _search(arguments: argparse.Namespace) -> int:
+    from training.search import search  # noqa: PLC0415
+
+    found = search(
+        arguments.recipe,
+        arguments.data,
+        trials=arguments.trials,
+        epochs=arguments.epochs,
+        limit=arguments.limit,
+        out=arguments.out,
+        resume=arguments.resume,
+        say=_say,
+    )
+    print(found.table)
+    print(f"The best settings are the recipe {found.file}, to train with")
+    return 0
+
+
+def _ensemble(arguments: argparse.Namespace) -> int:
+    from training.ensemble import ensemble  # noqa: PLC0415
+
+    made = ensemble(
+        arguments.checkpoints,
+        arguments.data,
+        name=arguments.name,
+        out=arguments.out,
+        store=arguments.store,
+        publish=arguments.store if arguments.publish else None,
+        say=_say,
+    )
+    return _told(made.folder, made.published)
+
+
+def _distil(arguments: argparse.Namespace) -> int:
+    from training.distil import distil  # noqa: PLC0415
+
+    made = distil(
+        arguments.checkpoint,
+        arguments.recipe,
+        arguments.data,
+        name=arguments.name,
+        temperature=arguments.temperature,
+        share=arguments.share,
+        store=arguments.store,
+        out=arguments.out,
+        epochs=arguments.epochs,
+        resume=arguments.resume,
+        publish=arguments.store if arguments.publish else None,
+        say=_say,
+    )
+    _told(made.folder, made.published)
+    return 0 if made.reached else 1
+
+
+def _import(arguments: argparse.Namespace) -> int:
+    from training import importing  # noqa: PLC0415
+
+    made = importing.import_model(
+        arguments.file,
+        name=arguments.name,
+        labels=importing.read_labels(arguments.labels),
+        shape=importing.read_shape(arguments.input),
+        task=arguments.task,
+        takes=importing.Takes(
+            importing.read_numbers(arguments.mean),
+            importing.read_numbers(arguments.std),
+            arguments.logits,
+        ),
+        out=arguments.out,
+        publish=arguments.store if arguments.publish else None,
+        say=_say,
+    )
+    return _told(made.folder, made.published)
+
+
+def _told(folder: Path, published: Path | None) -> int:
+    print(f"Written to {folder}")
+    if published is not None:
+        print(f"Published in {published}")
     return 0

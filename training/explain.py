@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from training.architectures import Classifier, Columns
+from training.architectures import Classifier, Columns, Residual
 
 FINEST = 10  # minimum side of the activations that make the map, pixels
 
@@ -45,23 +45,36 @@ class OfLogits(nn.Module):
 
 
 class OfConvolution(Gradient):
-    """Conv2d of stride 1, padded with zeros."""
+    """Conv2d, padded with zeros; or of a stride, not padded."""
+
+    __constants__ = ("is_whole",)
 
     def __init__(self, layer: nn.Conv2d, rest: nn.Module, shape: torch.Size) -> None:
         super().__init__(layer, rest, shape)
         self.layer = layer
         self.padding = [int(side) for side in layer.padding]  # not "same"
+        self.stride = list(layer.stride)
+        # Lines that the strides leave over at the bottom and the right, which do not count.
+        below, right = (
+            (shape[1 + at] + 2 * self.padding[at] - layer.dilation[at] * (kernel - 1) - 1)
+            % self.stride[at]
+            for at, kernel in enumerate(layer.kernel_size)
+        )
+        self.left_over = [0, right, 0, below]
+        self.is_whole = not (below or right)
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
         """The gradient."""
         gradient: Tensor = self.rest(self.layer(values), labels)
-        return functional.conv_transpose2d(
+        spread = functional.conv_transpose2d(
             gradient,
             self.layer.weight,
+            stride=self.stride,
             padding=self.padding,
             groups=self.layer.groups,
             dilation=self.layer.dilation,
         )
+        return spread if self.is_whole else functional.pad(spread, self.left_over)
 
 
 class OfBatchNorm(Gradient):
@@ -87,6 +100,15 @@ class OfReLU(Gradient):
         """The gradient."""
         gradient: Tensor = self.rest(functional.relu(values), labels)
         return gradient * (values > 0)
+
+
+class OfReLU6(Gradient):
+    """ReLU6."""
+
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        """The gradient."""
+        gradient: Tensor = self.rest(functional.relu6(values), labels)
+        return gradient * ((values > 0) & (values < 6))
 
 
 class OfLeakyReLU(Gradient):
@@ -146,6 +168,46 @@ class OfMaxPool(Gradient):
         return functional.pad(whole, self.left_out)
 
 
+class OfPadding(Gradient):
+    """ZeroPad2d, of which no side is cut off."""
+
+    def __init__(self, layer: nn.ZeroPad2d, rest: nn.Module, shape: torch.Size) -> None:
+        super().__init__(layer, rest, shape)
+        self.sides = list(layer.padding)
+        self.height, self.width = shape[1], shape[2]
+
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        """The gradient."""
+        gradient: Tensor = self.rest(functional.pad(values, self.sides), labels)
+        left, top = self.sides[0], self.sides[2]
+        return gradient[:, :, top : top + self.height, left : left + self.width]
+
+
+class Given(nn.Module):
+    """The gradient with respect to a residual's output, which is known: given as `labels`."""
+
+    def forward(self, _: Tensor, labels: Tensor) -> Tensor:
+        """The gradient."""
+        return labels
+
+
+class OfResidual(Gradient):
+    """Residual: the gradient that comes in, and what its layers make of it."""
+
+    def __init__(self, layer: Residual, rest: nn.Module, shape: torch.Size) -> None:
+        super().__init__(layer, rest, shape)
+        self.layer = layer
+        chained = _chain(list(_flat(layer.body)), torch.zeros(1, *shape), Given())
+        assert chained is not None, "checked by _is_known"
+        self.inner = chained
+
+    def forward(self, values: Tensor, labels: Tensor) -> Tensor:
+        """The gradient."""
+        gradient: Tensor = self.rest(self.layer(values), labels)
+        changed: Tensor = self.inner(values, gradient)
+        return gradient + changed
+
+
 class OfMean(Gradient):
     """AdaptiveAvgPool2d(1): the mean of each channel."""
 
@@ -185,10 +247,13 @@ GRADIENTS: dict[type[nn.Module], type[Gradient]] = {
     nn.Conv2d: OfConvolution,
     nn.BatchNorm2d: OfBatchNorm,
     nn.ReLU: OfReLU,
+    nn.ReLU6: OfReLU6,
     nn.LeakyReLU: OfLeakyReLU,
     nn.SiLU: OfSiLU,
     nn.Mish: OfMish,
     nn.MaxPool2d: OfMaxPool,
+    nn.ZeroPad2d: OfPadding,
+    Residual: OfResidual,
     nn.AdaptiveAvgPool2d: OfMean,
     nn.Flatten: OfFlatten,
     nn.Linear: OfLinear,
@@ -260,15 +325,23 @@ def _layer_cam(network: nn.Module, shape: torch.Size) -> LayerCam | None:
             break
         front, given = front + 1, after
     layers = list(_flat(nn.Sequential(*parts[front:])))
-    values = [given]  # the input of each layer, and the logits
+    rest = _chain(layers, given, None)
+    return None if rest is None else LayerCam(nn.Sequential(*parts[:front]), rest)
+
+
+def _chain(layers: list[nn.Module], given: Tensor, end: nn.Module | None) -> nn.Module | None:
+    """The gradient by all `layers` in turn, of which the first takes `given`; None if one is not
+    known. `end` gives that with respect to the last one's output, or without it the logits' own.
+    """
+    values = [given]  # the input of each layer, and the last one's output
     for layer in layers:
-        values.append(layer(values[-1].clone()))
-    rest: nn.Module = OfLogits(values[-1].shape[1])
+        values.append(layer(values[-1].clone()))  # some work in place
+    rest = OfLogits(values[-1].shape[1]) if end is None else end
     for layer, value in reversed(list(zip(layers, values, strict=False))):
         if not _is_known(layer):
             return None
         rest = GRADIENTS[type(layer)](layer, rest, value.shape[1:])
-    return LayerCam(nn.Sequential(*parts[:front]), rest)
+    return rest
 
 
 def _flat(network: nn.Module) -> Iterator[nn.Module]:
@@ -282,19 +355,25 @@ def _flat(network: nn.Module) -> Iterator[nn.Module]:
 
 def _is_known(layer: nn.Module) -> bool:
     """Whether GRADIENTS holds for the layer with its options."""
+    known = type(layer) in GRADIENTS
     if isinstance(layer, nn.Conv2d):
-        plain = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
-        return plain and tuple(layer.stride) == (1, 1)
-    if isinstance(layer, nn.BatchNorm2d):
-        return layer.affine and layer.track_running_stats
-    if isinstance(layer, nn.MaxPool2d):
+        known = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        if known and tuple(layer.stride) != (1, 1):
+            known = tuple(layer.padding) == (0, 0)
+    elif isinstance(layer, nn.BatchNorm2d):
+        known = layer.affine and layer.track_running_stats
+    elif isinstance(layer, nn.MaxPool2d):
         options = (layer.kernel_size, layer.stride, layer.padding, layer.dilation)
-        return options == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
-    if isinstance(layer, nn.AdaptiveAvgPool2d):
-        return layer.output_size in (1, (1, 1))
-    if isinstance(layer, nn.Flatten):
-        return (layer.start_dim, layer.end_dim) == (1, -1)
-    return type(layer) in GRADIENTS
+        known = options == (2, 2, 0, 1) and not (layer.ceil_mode or layer.return_indices)
+    elif isinstance(layer, nn.ZeroPad2d):
+        known = min(layer.padding) >= 0
+    elif isinstance(layer, Residual):
+        known = all(map(_is_known, _flat(layer.body)))
+    elif isinstance(layer, nn.AdaptiveAvgPool2d):
+        known = layer.output_size in (1, (1, 1))
+    elif isinstance(layer, nn.Flatten):
+        known = (layer.start_dim, layer.end_dim) == (1, -1)
+    return known
 
 
 def folded(classifier: Classifier) -> Classifier:
@@ -311,6 +390,8 @@ def folded(classifier: Classifier) -> Classifier:
 
 
 def _folded(network: nn.Module) -> nn.Module:
+    if isinstance(network, Residual):
+        return Residual(*_folded(network.body).children())
     if type(network) is not nn.Sequential:
         return network
     layers: list[nn.Module] = []

@@ -6,6 +6,7 @@ import base64
 import hashlib
 import io
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
@@ -38,14 +39,28 @@ def save_onnx(module: torch.jit.ScriptModule, card: Card, folder: Path) -> Card:
     whole = _exported(module, card.input.shape)
     answers = _part(whole, PROBABILITIES)
     weights = onnx.ModelProto()
-    metadata = {CARD: card.bare().to_json()}
+    metadata = {}
     if hasattr(module, HEAT):
         heat = _part(whole, HEAT)
         weights = _taken_out(answers, heat)
         metadata[HEAT] = base64.b64encode(heat.SerializeToString()).decode()
         metadata[WEIGHTS_SIZE] = str(weights.ByteSize())
-    onnx.helper.set_model_props(answers, metadata)
-    content = weights.SerializeToString() + answers.SerializeToString()
+    return write_onnx(answers, card, folder, weights=weights.SerializeToString(), metadata=metadata)
+
+
+def write_onnx(
+    answers: onnx.ModelProto,
+    card: Card,
+    folder: Path,
+    *,
+    weights: bytes = b"",
+    metadata: Mapping[str, str] | None = None,
+) -> Card:
+    """Writes a graph that gives probabilities, after `weights` that it shares with others, with its
+    card and further `metadata` embedded, as `save_onnx` does; returns the card.
+    """
+    onnx.helper.set_model_props(answers, {CARD: card.bare().to_json(), **(metadata or {})})
+    content = weights + answers.SerializeToString()
     card = replace(card, onnx_sha256=hashlib.sha256(content).hexdigest(), onnx_size=len(content))
     replace_file(folder / ONNX_FILE, content)
     replace_file(folder / CARD, card.to_json().encode())

@@ -6,12 +6,15 @@ import base64
 import io
 import json
 import math
-import re
+import textwrap
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
 import numpy as np
+from matplotlib import font_manager
 from numpy.typing import NDArray
 from PIL import Image
 from sklearn.metrics import (
@@ -24,11 +27,36 @@ from sklearn.metrics import (
 
 mpl.use("Agg")  # reports are files: no screen is needed
 from matplotlib import pyplot as plt
+from matplotlib.ticker import MaxNLocator
+
+mpl.rcParams["text.parse_math"] = False  # a class may be called “$5 to $10”
 
 Labels = NDArray[np.int64]
+Indices = NDArray[np.int64]
+Pictures = NDArray[np.uint8]
 BINS = 15
 POINTS = 60  # of a precision-recall curve in report.json
 HARDEST = 24  # pictures in hardest.json
+MANY = 64  # classes; with more, a report lists the most confused pairs, and draws no class alone
+COUNTED = 30  # classes of a matrix with room for counts
+LONGEST = 24  # characters of a class's name in a picture or a table of text
+CONFUSIONS = 1000  # pairs in report.json of more than `MANY` classes
+DRAWN_CONFUSIONS = 30
+WIDE = 0.1  # of an interval: test pictures so few that their accuracy says little
+
+# Fonts with the letters that matplotlib's own lacks, if they are installed.
+OTHER_FONTS = (
+    "Noto Sans CJK JP", "WenQuanYi Micro Hei", "Hiragino Sans", "Microsoft YaHei", "Malgun Gothic",
+    "Arial Unicode MS", "Noto Sans Arabic", "Noto Sans Devanagari", "Noto Emoji", "Segoe UI Emoji",
+)  # fmt: skip
+INSTALLED = [name for name in OTHER_FONTS if name in font_manager.get_font_names()]
+mpl.rcParams["font.family"] = ["sans-serif", *INSTALLED]
+
+# What `write` leaves.
+FILES = (
+    "report.txt", "report.json", "report.png",
+    "confusion_matrix.png", "confusions.png", "precision_recall.png",
+)  # fmt: skip
 
 # Data sets whose pictures may be published, and the credit that their licences require. All others
 # show people, are for research only, or are the user's own: none of their pictures are published.
@@ -74,37 +102,44 @@ def calibration_error(truth: Labels, probabilities: NDArray[np.float32]) -> floa
 
 
 def write(
-    folder: Path,
-    names: list[str],
-    truth: Labels,
-    probabilities: NDArray[np.float32],
-    history: list[dict[str, float]] | None,
+    folder: Path, names: list[str], truth: Labels, probabilities: NDArray[np.float32]
 ) -> None:
-    """Writes the report of a run on its test part into `folder`; no curves without a history.
+    """Writes the report of a test into `folder`: figures first, then pictures of them.
 
-    In report.json ``precision_recall`` holds each class's curve as [recall, precision] points.
+    In report.json ``precision_recall`` holds each class's curve as [recall, precision] points. Of
+    more than `MANY` classes it holds neither these nor the ``confusion_matrix``, but the most
+    frequent ``confusions`` as [true class, predicted class, count].
     """
+    for file in FILES:  # of an older report
+        (folder / file).unlink(missing_ok=True)
     predicted = probabilities.argmax(1)
     matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
+    pairs = [(names[true], names[told], count) for true, told, count in confusions(matrix)]
     text = table(truth, probabilities, names)
     figures = classification_report(truth, predicted, output_dict=True, **_layout(names))
+    figures["average_precision"] = average_precision(truth, probabilities)
+    if len(names) > MANY:
+        figures["confusions"] = pairs[:CONFUSIONS]
+    else:
+        figures["confusion_matrix"] = matrix.tolist()
+        figures["precision_recall"] = precision_recall(truth, probabilities)
     (folder / "report.txt").write_text(text, encoding="utf-8")
-    areas = average_precision(truth, probabilities)
-    _write_json(
-        folder / "report.json",
-        {
-            **figures,
-            "confusion_matrix": matrix.tolist(),
-            "average_precision": areas,
-            "precision_recall": precision_recall(truth, probabilities),
-        },
-    )
-    if history is not None:
-        _write_json(folder / "history.json", history)
-        draw_curves(history, folder / "curves.png")
-    draw_matrix(matrix, names, folder / "confusion_matrix.png")
-    draw_precision_recall(truth, probabilities, names, folder / "precision_recall.png")
-    draw_text(text, folder / "report.png")
+    _write_json(folder / "report.json", figures)
+    if len(names) > MANY:
+        draw_confusions(pairs[:DRAWN_CONFUSIONS], folder / "confusions.png")
+    else:
+        draw_matrix(matrix, names, folder / "confusion_matrix.png")
+        draw_precision_recall(truth, probabilities, names, folder / "precision_recall.png")
+        draw_text(text, folder / "report.png")
+
+
+def confusions(matrix: NDArray[np.int64]) -> list[tuple[int, int, int]]:
+    """The mistakes in a confusion matrix, most frequent first: (true, predicted, count)."""
+    wrong = matrix - np.diag(matrix.diagonal())
+    true, told = wrong.nonzero()
+    counts = wrong[true, told]
+    order = (-counts).argsort(kind="stable")
+    return [(int(true[at]), int(told[at]), int(counts[at])) for at in order]
 
 
 def average_precision(truth: Labels, probabilities: NDArray[np.float32]) -> list[float | None]:
@@ -152,27 +187,29 @@ def write_hardest(
     truth: Labels,
     probabilities: NDArray[np.float32],
     *,
-    pictures: NDArray[np.uint8],
+    pictures: Callable[[Indices], Pictures],
     data: str,
 ) -> None:
     """Writes hardest.json: the test pictures whose true label got the lowest scores.
 
-    `pictures` is (N, C, H, W). Where the licence of the data set `data` does not let its pictures
-    be published, nothing is written, and an older file is taken away.
+    `pictures` reads those of given indices (n,) as (n, C, H, W). Where the licence of the data set
+    `data` does not let its pictures be published, nothing is written, and an older file is taken
+    away.
     """
     file = folder / "hardest.json"
     if data not in CREDITS:
         file.unlink(missing_ok=True)
         return
     order = probabilities[np.arange(len(truth)), truth].argsort(kind="stable")[:HARDEST]
+    shown = pictures(order)
     told = [
         {
             "label": names[truth[index]],
             "prediction": names[probabilities[index].argmax()],
             "score": round(float(probabilities[index].max()), 4),
-            "picture": _data_url(pictures[index]),
+            "picture": _data_url(picture),
         }
-        for index in order
+        for index, picture in zip(order, shown, strict=True)
     ]
     _write_json(file, {"credit": CREDITS[data], "pictures": told})
 
@@ -200,7 +237,7 @@ def draw_precision_recall(
         if label >= len(names):
             panel.axis("off")
             continue
-        panel.set(title=names[label], xlim=(0, 1.02), ylim=(0, 1.02))
+        panel.set(title=_shown(names[label]), xlim=(0, 1.02), ylim=(0, 1.02))
         panel.grid(alpha=0.3)
         if areas[label] is not None:
             precision, recall, _ = precision_recall_curve(truth == label, probabilities[:, label])
@@ -212,9 +249,24 @@ def draw_precision_recall(
 
 
 def table(truth: Labels, probabilities: NDArray[np.float32], names: list[str]) -> str:
-    """Precision, recall, F1 and support for each class, as text."""
-    text: str = classification_report(truth, probabilities.argmax(1), digits=4, **_layout(names))
-    return text
+    """Precision, recall, F1 and support of each class, and the accuracy's interval, as text."""
+    predicted = probabilities.argmax(1)
+    shown = _layout([_shown(name) for name in names])
+    text: str = classification_report(truth, predicted, digits=4, **shown)
+    low, high = wilson(int((predicted == truth).sum()), len(truth))
+    lines = [f"95 % interval of the accuracy: {low:.2%} to {high:.2%}"]
+    lines += textwrap.wrap(few(low, high), 60)
+    return text + "\n" + "\n".join(lines) + "\n"
+
+
+def few(low: float, high: float) -> str:
+    """What to do about an interval of the accuracy that is wide; nothing about a narrow one."""
+    if high - low <= WIDE:
+        return ""
+    return (
+        f"The interval is {100 * (high - low):.0f} points wide, since there are few test pictures. "
+        "More of them, or cross-validate, tell more."
+    )
 
 
 def _layout(names: list[str]) -> dict[str, Any]:
@@ -230,25 +282,49 @@ def draw_curves(history: list[dict[str, float]], file: Path) -> None:
             values = [figures[f"{part}_{what}"] for figures in history]
             panel.plot(epochs, values, marker=".", label=name)
         panel.set(title=what.capitalize(), xlabel="epoch", ylabel=what)
-        panel.xaxis.get_major_locator().set_params(integer=True)
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
     _save(figure, file)
 
 
 def draw_matrix(matrix: NDArray[np.int64], names: list[str], file: Path) -> None:
-    """The confusion matrix: rows are true labels, coloured by the share of the row."""
+    """The confusion matrix: rows are true labels, coloured by the share of the row.
+
+    Of more than `COUNTED` classes it has no counts.
+    """
     share = matrix / np.maximum(matrix.sum(1, keepdims=True), 1)
-    side = 2 + 0.6 * len(names)
+    counted = len(names) <= COUNTED
+    side = 2 + (0.6 if counted else 0.2) * len(names)
+    shown = [_shown(name) for name in names]
+    turn = 90 if max(map(len, shown)) > 5 or not counted else 0
     figure, panel = plt.subplots(figsize=(side, side), layout="constrained")
     panel.imshow(share, cmap="Blues", vmin=0, vmax=1)
     panel.set(title="Confusion matrix", xlabel="predicted", ylabel="true")
-    panel.set_xticks(range(len(names)), names)
-    panel.set_yticks(range(len(names)), names)
-    for (row, column), count in np.ndenumerate(matrix):
+    panel.set_xticks(range(len(names)), shown, rotation=turn)
+    panel.set_yticks(range(len(names)), shown)
+    for (row, column), count in np.ndenumerate(matrix) if counted else ():
         colour = "white" if share[row, column] > 0.5 else "black"
         panel.text(column, row, str(count), ha="center", va="center", color=colour, fontsize=9)
     _save(figure, file)
+
+
+def draw_confusions(pairs: list[tuple[str, str, int]], file: Path) -> None:
+    """The most frequent mistakes (true class, predicted class, count) as bars."""
+    figure, panel = plt.subplots(figsize=(9, 1.2 + 0.25 * len(pairs)), layout="constrained")
+    names = [f"{_shown(true)} → {_shown(told)}" for true, told, _ in pairs]
+    panel.barh(range(len(pairs)), [count for *_, count in pairs])
+    panel.set_yticks(range(len(pairs)), names)
+    panel.invert_yaxis()
+    panel.set(title="The most frequent mistakes: true → predicted", xlabel="test pictures")
+    panel.xaxis.set_major_locator(MaxNLocator(integer=True))
+    _save(figure, file)
+
+
+def _shown(name: str) -> str:
+    """A class's name in one short line."""
+    line = " ".join(name.split())
+    return line if len(line) <= LONGEST else line[: LONGEST - 1] + "…"
 
 
 def draw_text(text: str, file: Path) -> None:
@@ -256,18 +332,35 @@ def draw_text(text: str, file: Path) -> None:
     lines = text.splitlines()
     figure = plt.figure(figsize=(0.1 * max(map(len, lines)) + 0.4, 0.19 * len(lines) + 0.4))
     figure.text(
-        0.5, 0.5, "\n".join(lines), family="monospace", fontsize=11, ha="center", va="center"
-    )
+        0.5, 0.5, "\n".join(lines), family=["monospace", *INSTALLED],
+        fontsize=11, ha="center", va="center", multialignment="left",
+    )  # fmt: skip
     _save(figure, file)
 
 
 def _save(figure: Any, file: Path) -> None:
-    figure.savefig(file, dpi=110, metadata={"Software": None})
+    with warnings.catch_warnings():
+        # No installed font has the letter: report.json has the name, the picture an empty box.
+        warnings.filterwarnings("ignore", r"Glyph .* missing from")
+        figure.savefig(file, dpi=110, metadata={"Software": None})
     plt.close(figure)
 
 
 def _write_json(file: Path, values: Any) -> None:
-    """Writes indented JSON, with lists of numbers on one line, so that matrices are readable."""
-    text = json.dumps(values, indent=1)
-    text = re.sub(r"\[[^][{}\"]*\]", lambda numbers: json.dumps(json.loads(numbers[0])), text)
-    file.write_text(text + "\n", encoding="utf-8")
+    file.write_text(_laid_out(values, "\n") + "\n", encoding="utf-8")
+
+
+def _laid_out(values: Any, line: str) -> str:
+    """JSON with a line for each innermost list, so that matrices are readable."""
+    if isinstance(values, dict) and values:
+        each = [
+            f"{json.dumps(key, ensure_ascii=False)}: {_laid_out(value, line + ' ')}"
+            for key, value in values.items()
+        ]
+        first, last = "{}"
+    elif isinstance(values, list) and any(isinstance(value, list | dict) for value in values):
+        each = [_laid_out(value, line + " ") for value in values]
+        first, last = "[]"
+    else:
+        return json.dumps(values, ensure_ascii=False)
+    return f"{first}{line} {f',{line} '.join(each)}{line}{last}"

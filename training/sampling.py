@@ -8,6 +8,8 @@ from torch import Tensor
 from training.augmentation import Augmentation
 from training.datasets import Part
 
+FEWEST = 20  # pictures of a class: a smaller one is always topped up
+
 
 def sample_indices(labels: Tensor, sampler: str, generator: torch.Generator) -> Tensor:
     """Indices (N,) of an epoch over `labels`: each once for "shuffled"; for "balanced" sampled
@@ -23,24 +25,24 @@ def topped_up(
     part: Part, share: float, augmentation: Augmentation, generator: torch.Generator
 ) -> Part:
     """`part` and changed copies of the pictures of each class that holds less than `share` of the
-    largest one, as many as it lacks.
+    largest one, or fewer than 20, as many as it lacks.
+
+    Pictures that are not in memory are repeated instead: the training changes them each time.
     """
     counts = part.labels.bincount()
-    wanted = int(share * int(counts.max()))
+    largest = int(counts.max())
+    wanted = max(int(share * largest), min(FEWEST, largest))
     chosen = [torch.arange(0)]
     for label in counts.nonzero().flatten().tolist():
         places = (part.labels == label).nonzero().flatten()
         lacking = max(0, wanted - len(places))
         chosen.append(places[torch.randint(len(places), (lacking,), generator=generator)])
-    copied = part.subset(torch.cat(chosen))
-    if not len(copied):
+    copies = torch.cat(chosen)
+    if not len(copies):
         return part
-    changed = augmentation(copied.pictures.float() / 255, generator)
-    shares = None
-    if part.shares is not None and copied.shares is not None:
-        shares = torch.cat([part.shares, copied.shares])
-    return Part(
-        torch.cat([part.pictures, (changed * 255).round().byte()]),
-        torch.cat([part.labels, copied.labels]),
-        shares,
-    )
+    repeated = part.subset(torch.cat([torch.arange(len(part)), copies]))
+    if not part.in_memory:
+        return repeated
+    changed = augmentation(part.batch(copies).float() / 255, generator)
+    pictures = torch.cat([part.pictures, (changed * 255).round().byte()])
+    return Part(pictures, repeated.labels, repeated.shares)

@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from training.datasets import folders
-from training.datasets.parts import Data, Part, Preparer
+from training.datasets.parts import Part
+from training.datasets.preparer import Preparer
+from training.datasets.splits import Given
+from training.datasets.storage import Source
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
@@ -52,7 +55,7 @@ class Table:
     votes: Bytes | None
 
 
-def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
+def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Given:
     """FER2013 with its official split: PublicTest validates, PrivateTest tests.
 
     `folder` is the .npz or .csv file, or a folder that holds one (and FER+'s fer2013new.csv), or
@@ -66,7 +69,7 @@ def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
             "FER2013 must be downloaded by hand from Kaggle (fer2013.csv, or its folders train "
             "and test): name its folder with --data"
         )
-    if (folder / "train").is_dir():
+    if folder.is_dir() and "training" in folders.parts_in(folder):
         if recipe.labels != "original":
             raise TrainingError(
                 f"{folder} holds no FER+ votes; set “data.labels” to original, or give "
@@ -82,7 +85,7 @@ def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
     return _seven(table, pictures, mixed=recipe.labels == "mixed")
 
 
-def _seven(table: Table, pictures: Tensor, *, mixed: bool) -> Data:
+def _seven(table: Table, pictures: Source, *, mixed: bool) -> Given:
     """The original labels, and if `mixed`, the votes as label shares for training."""
     labels = torch.from_numpy(table.labels)
     shares = None
@@ -119,7 +122,7 @@ def _shares(votes: Bytes, labels: Tensor) -> Tensor:
     return torch.where(total > 0, (label + counts / total.clamp_min(1)) / 2, label)
 
 
-def _eight(table: Table, pictures: Tensor) -> Data:
+def _eight(table: Table, pictures: Source) -> Given:
     """The emotions that people voted for; validation and test keep only pictures on which more
     than half of the votes agree."""
     if table.votes is None:  # load has checked it
@@ -145,27 +148,24 @@ def _data(
     *,
     others: dict[str, Part],
     learnt: str,
-) -> Data:
+) -> Given:
     training, *held = (part.subset(torch.from_numpy(usable & (usage == use))) for use in range(3))
     # Label shares are only for training: validation and test are measured by labels.
-    validation, test = (Part(each.pictures, each.labels) for each in held)
+    validation, test = (Part(each.source, each.labels) for each in held)
     for name, each in zip(USAGES, (training, validation, test), strict=True):
         if not len(each):
             raise TrainingError(f"FER2013: there is no usable picture of usage {name}")
-    return Data(
+    return Given(
         names,
         training,
-        validation,
-        test,
-        description={
+        {"validation": validation, "test": test},
+        {
             "name": "FER2013 (Goodfellow et al., 2013)"
             + ("" if learnt == "original" else ", FER+"),
             "learnt": learnt,
             "split": "official: Training, PublicTest validates, PrivateTest tests",
         },
-        others={
-            name: Part(other.pictures, other.labels) for name, other in others.items() if len(other)
-        },
+        {name: Part(other.source, other.labels) for name, other in others.items() if len(other)},
     )
 
 
@@ -231,7 +231,7 @@ def _read_csv(file: Path) -> Table:
     pictures, labels, usage = [], [], []
     csv.field_size_limit(1 << 20)
     try:
-        with file.open(newline="", encoding="utf-8") as lines:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = csv.DictReader(lines, skipinitialspace=True)
             for number, row in enumerate(rows, 2):
                 try:
@@ -263,7 +263,7 @@ def _read_votes(file: Path, count: int) -> Bytes | None:
     if not place.is_file():
         return None
     try:
-        with place.open(newline="", encoding="utf-8") as lines:
+        with place.open(newline="", encoding="utf-8-sig") as lines:
             votes = np.array([row[2:12] for row in list(csv.reader(lines))[1:]], np.uint8)
     except (OSError, ValueError, OverflowError, csv.Error) as error:
         raise TrainingError(f"{place} is not FER+'s file of votes: {error}") from error

@@ -2,117 +2,121 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from training.datasets.parts import Data, Part, Preparer, fold, split, subject
+from training.datasets.layout import WANTED, is_picture, part_of, pictures_in, unwrapped, visible
+from training.datasets.parts import Part
+from training.datasets.preparer import Preparer
+from training.datasets.splits import Given, needed, sample
 from training.errors import TrainingError
 from training.recipe import DataRecipe
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".bmp", ".webp", ".gif", ".tif", ".tiff", ".pgm", ".ppm"}
-VALIDATION_NAMES = ("validation", "val", "valid")
 
-
-def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Data:
+def load(recipe: DataRecipe, folder: Path, preparer: Preparer) -> Given:
     """Pictures from ``folder/<class>/``, or from ``train/<class>/`` and ``test/<class>/`` in it.
 
-    Without test or validation folders those parts are split off: `recipe.split` "random" is
-    stratified by class; "subject" puts whole people into fold `recipe.fold` of `recipe.folds`
-    for the test and the next fold for validation, by what file names begin with. Raises
-    `TrainingError`.
+    A class's pictures may be in folders of its own folder. Raises `TrainingError`.
     """
-    if folder is None or not folder.is_dir():
-        raise TrainingError(
-            f"--data: there is no folder {folder or ''}; name one that holds a folder of pictures "
-            "for each class"
-        )
-    whole = folder / "train" if (folder / "train").is_dir() else folder
+    folder = unwrapped(folder)
+    places = parts_in(folder)
+    whole = unwrapped(places.pop("training", folder), "training")
     names = recipe.classes or classes(whole)
-    given, subjects = read(whole, names, preparer, by_subject=recipe.split == "subject")
-    held: dict[str, Part] = {}
-    if whole != folder:
-        for kind, places in (("test", ("test",)), ("validation", VALIDATION_NAMES)):
-            for place in places:
-                if (folder / place).is_dir():
-                    held[kind] = read(folder / place, names, preparer, by_subject=False)[0]
-    if recipe.split == "subject":
-        if held:
-            raise TrainingError(f"{folder} has its own test or validation part; set “split” random")
-        return _by_subject(recipe, names, given, subjects)
-    return split_off(recipe, names, given, held)
+    files = listed(whole, names)
+    if preparer.limit is not None:
+        labels = torch.tensor([label for _, label in files])
+        chosen = sample(labels, needed(recipe, preparer.limit), recipe.split_seed)
+        files = [files[index] for index in chosen.tolist()]
+    given, used = read(files, whole, preparer)
+    held = {}
+    for kind, outer in places.items():
+        place = unwrapped(outer, kind)
+        unknown = [each.name for each in folders_in(place) if each.name not in names]
+        if unknown and not recipe.classes:
+            raise TrainingError(
+                f"{place} has the folder “{unknown[0]}”, but {whole} has none of that name: give "
+                "the class the same name in both, or remove it"
+            )
+        held[kind] = read(listed(place, names, whole=False), place, preparer)[0]
+    description = {"name": "folders of pictures"}
+    return Given(names, given, held, description, names=[file.name for file in used])
 
 
-def split_off(recipe: DataRecipe, names: list[str], given: Part, held: dict[str, Part]) -> Data:
-    """The parts of `given`, with the missing ones split off at random."""
-    how = []
-    for kind, share in (("test", recipe.test), ("validation", recipe.validation)):
-        if kind not in held:
-            if not 0 < share < len(given):
-                raise TrainingError(
-                    f"“data.{kind}” is {share:g}, but there are {len(given)} pictures; a share "
-                    "below 1 or a smaller number of pictures is needed"
-                )
-            rest, out = split(given.labels, share, recipe.split_seed)
-            given, held[kind] = given.subset(rest), given.subset(out)
-            how.append(f"{kind} split off at random, stratified, seed {recipe.split_seed}")
+def parts_in(folder: Path) -> dict[str, Path]:
+    """The folders of the parts in `folder`, if it has a training part; else none.
+
+    A folder "train" among others that are no parts may be a class.
+    """
+    found: dict[str, list[Path]] = {}
+    others = False
+    for place in folders_in(folder):
+        if kind := part_of(place.name):
+            found.setdefault(kind, []).append(place)
         else:
-            how.append(f"{kind} as given")
-    description = {"name": "folders of pictures", "split": "; ".join(how)}
-    return Data(names, given, held["validation"], held["test"], description)
+            others = True
+    if not found or (others and len(found) == 1):
+        return {}
+    if "training" not in found:
+        if others:
+            return {}
+        raise TrainingError(f"{folder} has no folder “train”; wanted is{WANTED}")
+    for kind, places in found.items():
+        if len(places) > 1:
+            raise TrainingError(
+                f"{folder} has two folders for the {kind} part, {places[0].name} and "
+                f"{places[1].name}: put their pictures together, or remove one"
+            )
+    return {kind: places[0] for kind, places in found.items()}
 
 
-def _by_subject(recipe: DataRecipe, names: list[str], given: Part, subjects: list[str]) -> Data:
-    """Splits by person: fold `recipe.fold` tests, the next one validates, the rest trains."""
-
-    def part(index: int) -> torch.Tensor:
-        index %= recipe.folds
-        return fold(given.labels, subjects, recipe.folds, index, recipe.split_seed)[1]
-
-    test, validation = part(recipe.fold), part(recipe.fold + 1)
-    rest = torch.ones(len(given), dtype=torch.bool)
-    rest[torch.cat([test, validation])] = False
-    description = {
-        "name": "folders of pictures",
-        "split": f"by subject: fold {recipe.fold} of {recipe.folds} tests, the next validates, "
-        f"seed {recipe.split_seed}",
-        "subjects": len(set(subjects)),
-    }
-    return Data(
-        names, given.subset(rest), given.subset(validation), given.subset(test), description
-    )
+def folders_in(folder: Path) -> list[Path]:
+    """The folders in `folder`, sorted, without hidden and system ones."""
+    return [place for place in visible(folder) if place.is_dir()]
 
 
 def classes(folder: Path) -> list[str]:
     """The names of the folders in `folder`, sorted; at least two."""
-    names = sorted(
-        place.name
-        for place in folder.iterdir()
-        if place.is_dir() and not place.name.startswith((".", "_"))
-    )
+    names = [place.name for place in folders_in(folder)]
     if len(names) < 2:
+        loose = sum(is_picture(place.name) for place in visible(folder))
+        has = f"{loose} pictures and " if loose else ""
         raise TrainingError(
-            f"{folder} must hold a folder of pictures for each of two classes or more"
+            f"{folder} must hold a folder of pictures for each of two classes or more, but it has "
+            f"{has}{len(names) or 'no'} folder{'' if len(names) == 1 else 's'}; wanted is{WANTED}"
         )
+    for name in names:
+        if not name.isprintable():
+            raise TrainingError(
+                f"{folder}: the folder {name!r} has a name that cannot be shown; rename it"
+            )
     return names
 
 
-def read(
-    folder: Path, names: list[str], preparer: Preparer, *, by_subject: bool
-) -> tuple[Part, list[str]]:
-    """All pictures in the folders `names`, and the person in each one (where `by_subject`)."""
-    pictures, labels, subjects = [], [], []
+def listed(folder: Path, names: Sequence[str], *, whole: bool = True) -> list[tuple[Path, int]]:
+    """The pictures in the folders `names`, and their labels.
+
+    If it is the `whole` data, each class must have pictures.
+    """
+    files = []
     for label, name in enumerate(names):
         place = folder / name
-        if not place.is_dir():
+        if whole and not place.is_dir():
             raise TrainingError(f"{folder} lacks the folder “{name}”")
-        files = sorted(file for file in place.iterdir() if file.suffix.lower() in SUFFIXES)
-        if not files:
-            raise TrainingError(f"{place} holds no picture")
-        for file in files:
-            pictures.append(preparer.file(file))
-            labels.append(label)
-            if by_subject:
-                subjects.append(subject(file.name))
-    return Part(torch.from_numpy(np.stack(pictures)), torch.tensor(labels)), subjects
+        found = [(file, label) for file in pictures_in(place)]
+        if whole and not found:
+            raise TrainingError(f"{place} holds no picture; add some, or remove the folder")
+        files += found
+    if not files:
+        raise TrainingError(f"{folder} holds no picture of any class; wanted is{WANTED}")
+    return files
+
+
+def read(
+    files: Sequence[tuple[Path, int]], folder: Path, preparer: Preparer
+) -> tuple[Part, list[Path]]:
+    """Those of `files`, pictures with their labels, that can be used."""
+    source, kept = preparer.files([file for file, _ in files], folder)
+    used = [files[index] for index in kept]
+    return Part(source, torch.tensor([label for _, label in used])), [file for file, _ in used]

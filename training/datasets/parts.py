@@ -1,85 +1,92 @@
-"""What all data sets share: parts as tensors, and how they are split."""
+"""What all data sets share: their parts."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
-from tqdm import tqdm
 
-from tasks import InputSpec, Task
-from tasks.decode import decode
-from tasks.problems import Problem
-from training.errors import TrainingError
-
-MAX_PIXELS = 200_000_000  # of a picture file, width × height
+from training.datasets.storage import DIGEST, Shape, Source, Stored, ahead, digest
 
 
 @dataclass(frozen=True)
 class Part:
     """Pictures, uint8 (N, C, H, W), and their labels, int64 (N,). If several people labelled each
     picture, `shares` of the labels, float32 (N, K), are the target of training.
+
+    The pictures are in memory, a tensor, or `Stored` where they would not fit; `batch` and
+    `batches` read them from either.
     """
 
-    pictures: Tensor
+    source: Source
     labels: Tensor
     shares: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
-    def subset(self, chosen: Tensor) -> Part:
-        """The pictures that `chosen`, indices or a mask, selects."""
-        shares = None if self.shares is None else self.shares[chosen]
-        return Part(self.pictures[chosen], self.labels[chosen], shares)
+    @property
+    def shape(self) -> Shape:
+        """Of each picture, (C, H, W)."""
+        channels, height, width = self.source.shape[-3:]
+        return channels, height, width
 
+    @property
+    def in_memory(self) -> bool:
+        """Whether `pictures` costs nothing."""
+        return isinstance(self.source, Tensor)
 
-@dataclass(frozen=True)
-class Preparer:
-    """Prepares pictures for a network with the code that serving uses."""
+    @property
+    def pictures(self) -> Tensor:
+        """All pictures, uint8 (N, C, H, W); reads those that are not in memory."""
+        if isinstance(self.source, Tensor):
+            return self.source
+        return self.source.read(torch.arange(len(self)))
 
-    task: Task
-    spec: InputSpec
+    def batch(self, indices: Tensor) -> Tensor:
+        """The pictures at `indices` (B,), uint8 (B, C, H, W), on the CPU."""
+        if isinstance(self.source, Tensor):
+            return self.source[indices]
+        return self.source.read(indices)
 
-    def file(self, file: Path) -> NDArray[np.uint8]:
-        """The picture in `file` as uint8 (C, H, W); raises `TrainingError`."""
-        try:
-            picture = decode(file.read_bytes(), MAX_PIXELS)
-            return self.task.prepare(picture.image, self.spec)
-        except OSError as error:
-            raise TrainingError(f"cannot read the picture {file}: {error.strerror}") from error
-        except Problem as problem:
-            raise TrainingError(f"cannot use the picture {file}: {problem.detail}") from problem
+    def batches(self, indices: Iterable[Tensor]) -> Iterator[tuple[Tensor, Tensor]]:
+        """Each of `indices` with its pictures, as `batch` gives them, in order.
 
-    def array(self, pictures: NDArray[np.uint8], name: str) -> Tensor:
-        """Pictures (N, H, W) or (N, H, W, 3) as uint8 (N, C, H, W).
-
-        Raises `TrainingError`, which names the data by `name`.
+        Pictures that are not in memory are read ahead while the caller works.
         """
-        prepared = np.empty((len(pictures), *self.spec.shape), np.uint8)
-        for index, pixels in enumerate(tqdm(pictures, name, leave=False, disable=None)):
-            try:
-                prepared[index] = self.task.prepare(Image.fromarray(pixels), self.spec)
-            except Problem as problem:
-                raise TrainingError(
-                    f"cannot use picture {index} (from 0) of {name}: {problem.detail}"
-                ) from problem
-        return torch.from_numpy(prepared)
+        if isinstance(self.source, Tensor):
+            return ((each, self.batch(each)) for each in indices)
+        return ahead(self.batch, indices)
+
+    def subset(self, chosen: Tensor) -> Part:
+        """The pictures that `chosen`, indices or a mask, selects; reads none."""
+        shares = None if self.shares is None else self.shares[chosen]
+        return Part(self.source[chosen], self.labels[chosen], shares)
+
+    @cached_property
+    def digests(self) -> NDArray[np.uint8]:
+        """A digest of each picture's pixels, uint8 (N, 16)."""
+        if isinstance(self.source, Stored):
+            return self.source.digests
+        made = b"".join(digest(picture) for picture in self.source.numpy())
+        return np.frombuffer(made, np.uint8).reshape(-1, DIGEST)
 
 
 @dataclass(frozen=True)
 class Data:
     """A data set: its labels' names, its parts, what a card says of it, and `others`: further
     test parts by name, on which the accuracy is reported too. `synthetic` is where in the training
-    part the synthetic pictures stand.
+    part the synthetic pictures stand. `skipped` are the files that could not be used, and why;
+    `preprocessing` is what the card has to say of it, so that serving prepares pictures likewise.
     """
 
     labels: list[str]
@@ -89,59 +96,40 @@ class Data:
     description: dict[str, Any]
     others: dict[str, Part] = field(default_factory=dict)
     synthetic: range = range(0)
+    skipped: list[tuple[str, str]] = field(default_factory=list)
+    preprocessing: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """SHA-256 of all pictures, labels and shares, and of which part each is in."""
+        seen = hashlib.sha256(repr(self.labels).encode())
+        parts = {
+            "training": self.training, "validation": self.validation, "test": self.test,
+            **self.others,
+        }  # fmt: skip
+        for name, part in parts.items():
+            seen.update(f"{name} {len(part)} {part.shape}".encode())
+            seen.update(part.digests.tobytes())
+            seen.update(part.labels.numpy().tobytes())
+            if part.shares is not None:
+                seen.update(part.shares.numpy().tobytes())
+        return seen.hexdigest()
 
 
-def split(labels: Tensor, held_out: float, seed: int) -> tuple[Tensor, Tensor]:
-    """Indices of a seeded split that keeps the labels' shares: (the rest, the held out).
+def write_skipped(data: Data, folder: Path) -> None:
+    """Writes the files that could not be used, and why, to skipped.csv in `folder`.
 
-    `held_out` is a number of pictures, or, below 1, a share. Raises `TrainingError`.
+    Without such files there is none, and an older one is removed. Raises `OSError`.
     """
-    from sklearn.model_selection import train_test_split  # noqa: PLC0415
-
-    count = round(held_out * len(labels)) if held_out < 1 else int(held_out)
-    try:
-        rest, out = train_test_split(
-            np.arange(len(labels)), test_size=count, random_state=seed, stratify=labels.numpy()
-        )
-    except ValueError as error:
-        raise TrainingError(f"cannot hold out {count} pictures: {error}") from error
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(out))
-
-
-def fold(
-    labels: Tensor, groups: Sequence[str], folds: int, index: int, seed: int
-) -> tuple[Tensor, Tensor]:
-    """Indices of fold `index` of a seeded split into `folds`: (the rest, the fold).
-
-    No group, such as a person, is on both sides, and each label has about its share in every
-    fold. Raises `TrainingError`.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold  # noqa: PLC0415
-
-    if len(set(groups)) < folds:  # not every scikit-learn version checks this
-        raise TrainingError(
-            f"cannot split {len(set(groups))} groups into {folds} folds; set “data.folds” lower"
-        )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    try:
-        rest, out = list(splitter.split(labels, labels, np.asarray(groups)))[index]
-    except ValueError as error:
-        raise TrainingError(f"cannot split into {folds} folds by group: {error}") from error
-    return torch.from_numpy(np.sort(rest)), torch.from_numpy(np.sort(out))
-
-
-def subject(name: str) -> str:
-    """The person in the file `name`: the part before its first "_" (S010_004_00000017.png)."""
-    match = re.match(r"[^_.]+(?=_)", name)
-    if match is None:
-        raise TrainingError(
-            f"the file name {name} does not begin with its subject (as S010_… does); use "
-            "“split” random"
-        )
-    return match.group()
+    place = folder / "skipped.csv"
+    if not data.skipped:
+        place.unlink(missing_ok=True)
+        return
+    with place.open("w", encoding="utf-8", newline="", errors="backslashreplace") as file:
+        csv.writer(file).writerows([("file", "reason"), *data.skipped])
 
 
 def duplicates(part: Part, others: Sequence[Part]) -> Tensor:
     """A mask (N,) of the pictures of `part` that also occur in one of `others`, pixel by pixel."""
-    known = {picture.tobytes() for other in others for picture in other.pictures.numpy()}
-    return torch.tensor([picture.tobytes() in known for picture in part.pictures.numpy()]).bool()
+    known = {each.tobytes() for other in others for each in other.digests}
+    return torch.tensor([each.tobytes() in known for each in part.digests]).bool()

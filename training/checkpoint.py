@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import onnxruntime
 import torch
 import torchvision
-from torch import Tensor
+from torch import Tensor, nn
 
 import tasks
 from model_store import (
@@ -26,6 +27,7 @@ from model_store import (
     Input,
     load,
     load_onnx,
+    read_card,
     replace_file,
     save,
     unsaid_deprecation,
@@ -38,28 +40,37 @@ from training.loop import Result
 from training.onnx_export import save_onnx
 from training.recipe import Recipe
 
+KEPT = ("mean", "std")  # what a classifier is made with, not trained weights
 ONNX_TOLERANCE = 1e-4  # of a probability
 SAME = 1e-6  # of a probability: what another order of sums may change
 
 
 def export(
-    result: Result, recipe: Recipe, data: Data, metrics: dict[str, Any], folder: Path
+    result: Result,
+    recipe: Recipe,
+    data: Data,
+    metrics: dict[str, Any],
+    folder: Path,
+    *,
+    name: str | None = None,
 ) -> Card:
     """Writes the best epoch's network and its card into `folder`; returns the card.
 
+    `name` is the model's, by default the recipe's.
+
     Raises `AssertionError` if TorchScript or ONNX gives other answers than the network.
     """
-    classifier = result.classifier.eval().to(memory_format=torch.contiguous_format)
-    pictures = data.validation.pictures[:64]
+    classifier = result.classifier.eval().cpu().to(memory_format=torch.contiguous_format)
+    pictures = data.validation.batch(torch.arange(min(64, len(data.validation))))
     _, channels, height, width = pictures.shape
-    today = datetime.datetime.now(datetime.timezone.utc).date()
+    today = today_utc()
     card = Card(
-        name=recipe.name,
-        version=f"{today:%Y.%m.%d}-{fingerprint(classifier)[:7]}",
+        name=name or recipe.name,
+        version=version(today, fingerprint(classifier)),
         task=recipe.task,
         labels=data.labels,
         input=Input((channels, height, width)),
-        preprocessing=dict(tasks.get(recipe.task).preprocessing),
+        preprocessing={**tasks.get(recipe.task).preprocessing, **data.preprocessing},
         metrics={
             **metrics,
             "temperature": classifier.temperature,
@@ -69,12 +80,7 @@ def export(
         recipe=recipe.to_dict(),
         data=data.description,
         date=today.isoformat(),
-        libraries={
-            "python": platform.python_version(),
-            "torch": str(torch.__version__),
-            "torchvision": torchvision.__version__,
-            "numpy": numpy.__version__,
-        },
+        libraries={**libraries(), "device": result.device},
         description=recipe.description,
         limits=recipe.limits,
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
@@ -82,7 +88,7 @@ def export(
     module, for_onnx = _forms(classifier, pictures.shape[1:])
     with torch.inference_mode():
         torch.testing.assert_close(module(pictures), classifier(pictures), rtol=0, atol=1e-5)
-    return _write(module, for_onnx, card, pictures, folder)
+    return write(module, for_onnx, card, pictures, folder)
 
 
 def export_again(folder: Path) -> Card:
@@ -97,13 +103,12 @@ def export_again(folder: Path) -> Card:
     shape = torch.Size(card.input.shape)
     pictures = torch.randint(0, 256, (64, *shape), generator=torch.Generator().manual_seed(0))
     pictures = pictures.to(torch.uint8)
-    ours = "network" in card.recipe
-    module, for_onnx = _forms(_built_again(held, card), shape) if ours else (held, held)
+    module, for_onnx = forms(held, card)
     with tempfile.TemporaryDirectory() as place:
         try:
             with torch.inference_mode():
                 torch.testing.assert_close(module(pictures), held(pictures), rtol=0, atol=SAME)
-            card = _write(module, for_onnx, card, pictures, Path(place))
+            card = write(module, for_onnx, card, pictures, Path(place))
         except AssertionError as error:
             raise TrainingError(
                 f"nothing was written: {card.name} would give other answers; train it again "
@@ -112,6 +117,17 @@ def export_again(folder: Path) -> Card:
         for name in (CHECKPOINT, ONNX_FILE, CARD):
             replace_file(folder / name, (Path(place) / name).read_bytes())
     return card
+
+
+def forms(
+    held: torch.jit.ScriptModule, card: Card
+) -> tuple[torch.jit.ScriptModule, torch.jit.ScriptModule]:
+    """A loaded checkpoint with its heat, as TorchScript, and as ONNX; as it is, where it was not
+    made by this package. Raises `TrainingError` where the network cannot be built.
+    """
+    if "network" not in card.recipe:
+        return held, held
+    return _forms(_built_again(held, card), torch.Size(card.input.shape))
 
 
 def _forms(
@@ -125,7 +141,7 @@ def _forms(
         )
 
 
-def _write(
+def write(
     module: torch.jit.ScriptModule,
     for_onnx: torch.jit.ScriptModule,
     card: Card,
@@ -137,13 +153,18 @@ def _write(
     Raises `AssertionError` if the two give different answers to `pictures`.
     """
     card = save_onnx(for_onnx, save(module, card, folder), folder)
+    check_onnx(module, pictures, folder)
+    return card
+
+
+def check_onnx(module: nn.Module, pictures: Tensor, folder: Path) -> None:
+    """Raises `AssertionError` if the ONNX file in `folder` answers `pictures` otherwise."""
     session, _ = load_onnx(folder)
     (answers,) = session.run([PROBABILITIES], {PICTURES: pictures.numpy()})
     with torch.inference_mode():
         torch.testing.assert_close(
             torch.from_numpy(answers), module(pictures), rtol=0, atol=ONNX_TOLERANCE
         )
-    return card
 
 
 def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
@@ -164,7 +185,9 @@ def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
             bias=getattr(held, "bias", None),
         )
         classifier.temperature = held.temperature
-        classifier.load_state_dict({"bias": classifier.bias, **held.state_dict()})
+        # Older checkpoints lack the bias; TorchScript keeps every buffer.
+        weights = {"bias": classifier.bias, **held.state_dict()}
+        classifier.load_state_dict({key: weights[key] for key in weights if key not in KEPT})
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise TrainingError(
             f"the network of {card.name} is not the one that its card's recipe names: train it "
@@ -173,10 +196,53 @@ def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
     return classifier.eval()
 
 
-def fingerprint(classifier: Classifier) -> str:
+class OnnxNetwork(nn.Module):
+    """A checkpoint's ONNX file as a module: uint8 pictures (N, C, H, W) in, probabilities out."""
+
+    def __init__(self, session: onnxruntime.InferenceSession) -> None:
+        super().__init__()
+        self.session = session
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Probabilities (N, K)."""
+        (found,) = self.session.run([PROBABILITIES], {PICTURES: pictures.numpy()})
+        return torch.from_numpy(found)
+
+
+def load_either(folder: Path) -> tuple[nn.Module, Card]:
+    """The network of the checkpoint in `folder`: model.pt, or model.onnx where that is all there
+    is. Raises `StoreError`.
+    """
+    if not read_card(folder).onnx_only:
+        return load(folder)
+    session, card = load_onnx(folder)
+    return OnnxNetwork(session), card
+
+
+def today_utc() -> datetime.date:
+    """Today."""
+    return datetime.datetime.now(datetime.timezone.utc).date()
+
+
+def version(date: datetime.date, digest: str) -> str:
+    """The version of a network that was made on `date` and whose weights have that `digest`."""
+    return f"{date:%Y.%m.%d}-{digest[:7]}"
+
+
+def libraries() -> dict[str, str]:
+    """The versions of what made a network."""
+    return {
+        "python": platform.python_version(),
+        "torch": str(torch.__version__),
+        "torchvision": torchvision.__version__,
+        "numpy": numpy.__version__,
+    }
+
+
+def fingerprint(module: nn.Module) -> str:
     """The SHA-256 of all weights: the same for the same network, whenever it is saved."""
     digest = hashlib.sha256()
-    for name, values in classifier.state_dict().items():
+    for name, values in module.state_dict().items():
         digest.update(name.encode())
         digest.update(values.contiguous().numpy().tobytes())
     return digest.hexdigest()

@@ -1,0 +1,555 @@
+"""Training from Python: what the command line calls too.
+
+    from training import evaluate, export, train
+
+    trained = train("images", "pictures", name="garden", publish="models")
+    print(trained.accuracy, trained.folder)
+
+What needs torch, matplotlib or scikit-learn is imported by the functions, so that importing this
+module is quick.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+import model_store
+from model_store import Card
+from model_store.validation import PlainName
+from training.errors import TrainingError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.datasets import Data, Part
+    from training.loop import Result
+    from training.progress import Progress
+    from training.recipe import DataRecipe, Recipe
+    from training.report import Indices, Pictures
+
+Say = Callable[[str], None]
+
+IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
+PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What `train` made: the model's card, and the folder that holds its files.
+
+    `history` has the figures of each epoch. `published` is the model's folder in the store, if it
+    was published; `report_failure` says why the report could not be written, if so.
+    """
+
+    card: Card
+    folder: Path
+    history: list[dict[str, float]]
+    target: float
+    report_failure: str = ""
+    published: Path | None = None
+
+    @property
+    def accuracy(self) -> float:
+        """The accuracy on the test part, 0..1."""
+        return float(self.card.metrics["test_accuracy"])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy."""
+        low, high = self.card.metrics["test_accuracy_interval"]
+        return low, high
+
+    @property
+    def reached(self) -> bool:
+        """Whether the accuracy is the target, or more."""
+        return self.accuracy >= self.target
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """A checkpoint's figures on a part of its data, all in 0..1 (see `training.report.metrics`).
+
+    `table` has precision, recall, F1 and support of each class, as text.
+    """
+
+    card: Card
+    folder: Path
+    figures: dict[str, Any]
+    table: str
+
+    @property
+    def accuracy(self) -> float:
+        """The accuracy, 0..1."""
+        return float(self.figures["accuracy"])
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """The 95 % interval of the accuracy."""
+        low, high = self.figures["accuracy_interval"]
+        return low, high
+
+
+@dataclass(frozen=True)
+class Compared:
+    """The candidates of a recipe, as rows and as a Markdown table, and the best one's model."""
+
+    card: Card
+    folder: Path
+    best: str
+    rows: list[dict[str, Any]]
+    table: str
+    report_failure: str = ""
+
+
+@dataclass(frozen=True)
+class CrossValidated:
+    """The figures of all folds' test pictures together, and the accuracy of each fold."""
+
+    recipe: Recipe
+    folder: Path
+    figures: dict[str, Any]
+    folds: list[float]
+    split: str
+
+
+def train(
+    recipe: str | Path | Recipe,
+    data: str | Path | Data | None = None,
+    *,
+    out: str | Path | None = None,
+    name: str | None = None,
+    epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    publish: str | Path | None = None,
+    min_accuracy: float | None = None,
+    log: str | None = None,
+    say: Say = print,
+) -> Trained:
+    """Trains a recipe, tests the best epoch's network and writes its files and report.
+
+    `recipe` is a shipped recipe's name, the path of a .toml file, or a `Recipe`; `data` is the
+    place of its data (else it is downloaded), or the data itself. The files are written into `out`
+    (runs/NAME), and with `publish`, a store's folder, copied there if the target is reached:
+    `min_accuracy`, 0..1, or the recipe's. `name` names the model, or else the recipe does.
+
+    `epochs` counts instead of the recipe's; no part of the data has more than `limit` pictures;
+    `device` is auto, cpu, cuda, cuda:1 or mps; `resume` continues an interrupted run. The `log`
+    "tensorboard" is kept for TensorBoard. `say` gets each line of train.log.
+
+    Raises `TrainingError`, `OSError`, or `KeyboardInterrupt` with what to do next.
+    """
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
+    from training.progress import Progress  # noqa: PLC0415
+
+    chosen = with_changes(recipe, epochs=epochs)
+    model = chosen.name if name is None else plain_name(name)
+    held = data if isinstance(data, datasets.Data) else load(chosen, data, limit)
+    folder = Path(out) if out is not None else Path("runs") / model
+    with _logged(folder, say, keep=resume) as tell:
+        datasets.write_skipped(held, folder)
+        progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
+        try:
+            result = loop.train(
+                chosen,
+                held,
+                folder,
+                resume=resume,
+                say=tell,
+                each_epoch=progress.epoch,
+                device=device,
+            )
+        except KeyboardInterrupt:
+            if (folder / loop.STATE).exists():
+                raise KeyboardInterrupt(
+                    "The last complete epoch is saved: continue with --resume."
+                ) from None
+            raise
+        distributed.leave_to_the_first()
+        card, failure = _write(result, held, folder, model, progress)
+        target = chosen.target if min_accuracy is None else min_accuracy
+        trained = Trained(card, folder, result.history, target, failure)
+        low, high = trained.interval
+        tell(
+            f"{card.name} {card.version}: test accuracy {trained.accuracy:.2%} "
+            f"(95 % interval {low:.2%} to {high:.2%}) in {card.metrics['train_seconds']:.0f} s, "
+            f"epoch {result.best_epoch}"
+        )
+        if advice := report.few(low, high):
+            tell(advice)
+        tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
+    if publish is None or not trained.reached:
+        return trained
+    place = Path(publish) / card.name
+    publish_run(folder, place)
+    return dataclasses.replace(trained, published=place)
+
+
+def evaluate(
+    model: str | Path,
+    data: str | Path | None = None,
+    *,
+    store: str | Path = model_store.ROOT,
+    split: str = "test",
+    write: bool = False,
+    recipe: str | Path | Recipe | None = None,
+) -> Evaluated:
+    """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data.
+
+    `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
+    the report's files are written again, beside the checkpoint; the test part must give the very
+    accuracy that the card states. The data is read as the model's own recipe does or, for an
+    imported model, as folders of pictures, unless another `recipe` is given. Raises
+    `TrainingError` or `StoreError`.
+    """
+    from tasks import InputSpec  # noqa: PLC0415
+    from training import checkpoint, datasets, loop, report  # noqa: PLC0415
+
+    if write and split != "test":
+        raise TrainingError("a report covers the test part: omit --split with --write")
+    folder = checkpoint_folder(model, store)
+    module, card = checkpoint.load_either(folder)
+    source = data_recipe(card) if recipe is None else with_changes(recipe).data
+    spec = InputSpec(card.input.shape, card.preprocessing)
+    held = datasets.load(source, _path(data), card.task, spec)
+    part = held.test if split == "test" else held.validation
+    truth = label_places(card, held.labels)[part.labels].numpy()
+    probabilities = loop.predict(module, part).numpy()
+    figures = report.metrics(truth, probabilities)
+    if write:
+        _check_same_test(card, figures)
+        report.write(folder, card.labels, truth, probabilities)
+        report.write_hardest(
+            folder,
+            card.labels,
+            truth,
+            probabilities,
+            pictures=picture_reader(part),
+            data=source.name,
+        )
+    return Evaluated(card, folder, figures, report.table(truth, probabilities, card.labels))
+
+
+def export(model: str | Path, *, store: str | Path = model_store.ROOT) -> Card:
+    """Writes a checkpoint's model.pt, model.onnx and card again, without training; its card.
+
+    Its answers stay the same. `model` is as for `evaluate`. Raises `TrainingError` or
+    `StoreError`; nothing is written then.
+    """
+    from training import checkpoint  # noqa: PLC0415
+
+    return checkpoint.export_again(checkpoint_folder(model, store))
+
+
+def compare(
+    recipe: str | Path | Recipe,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    say: Say = print,
+) -> Compared:
+    """Trains each of a recipe's candidates; only the one with the best validation is tested and
+    exported, into `out` (runs/NAME-compare). The arguments are those of `train`.
+    """
+    from training import distributed, loop  # noqa: PLC0415
+
+    chosen = with_changes(recipe, epochs=epochs)
+    if not chosen.candidates:
+        raise TrainingError(f"{chosen.name} has no [[candidates]] to compare; add at least one")
+    held = load(chosen, data, limit)
+    folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-compare"
+    rows: list[dict[str, Any]] = []
+    kept: Result | None = None
+    for candidate in chosen.candidates:
+        own = replace(chosen, network=candidate.network)
+        place = folder / candidate.label
+        resumed = resume and (place / loop.STATE).is_file()
+        with _logged(place, say, keep=resumed) as tell:
+            tell(f"Candidate {candidate.label}")
+            result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
+        best = result.history[result.best_epoch - 1]
+        rows.append(
+            {
+                "candidate": candidate.label,
+                "parameters": sum(each.numel() for each in result.classifier.parameters()),
+                "validation_accuracy": best["validation_accuracy"],
+                "validation_loss": best["validation_loss"],
+                "best_epoch": result.best_epoch,
+                "epochs": len(result.history),
+                "seconds": round(sum(figures["seconds"] for figures in result.history), 1),
+            }
+        )
+        if kept is None or rows[-1]["validation_accuracy"] > max(
+            row["validation_accuracy"] for row in rows[:-1]
+        ):
+            kept = result
+    assert kept is not None
+    distributed.leave_to_the_first()
+    card, failure = _write(kept, held, folder, chosen.name)
+    table = _table(rows)
+    (folder / "compare.md").write_text(table, encoding="utf-8")
+    (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+    best_row = max(rows, key=lambda row: float(row["validation_accuracy"]))
+    return Compared(card, folder, best_row["candidate"], rows, table, failure)
+
+
+def cross_validate(
+    recipe: str | Path | Recipe,
+    data: str | Path | None = None,
+    *,
+    split: Literal["subject", "stratified", "random"] | None = None,
+    out: str | Path | None = None,
+    epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+    resume: bool = False,
+    say: Say = print,
+) -> CrossValidated:
+    """Trains on each fold, and reports on all folds' test pictures together, into `out`
+    (runs/NAME-folds).
+
+    `split` says how the folds are made: by "subject", so that nobody is in two of them,
+    "stratified", each with the classes' shares, or "random"; by default as the recipe's
+    “data.split” does if it makes folds, else stratified. The other arguments are those of `train`.
+    """
+    import numpy as np  # noqa: PLC0415
+
+    from training import datasets, distributed, loop, report  # noqa: PLC0415
+
+    chosen = with_changes(recipe, epochs=epochs)
+    folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-folds"
+    if split is None:
+        split = "stratified" if chosen.data.split == "random" else chosen.data.split
+    labels: list[str] = []
+    truths, told = [], []
+    accuracies = []
+    parts = datasets.folds(chosen.data, _path(data), chosen.task, split, limit=limit)
+    for index, held in enumerate(parts):
+        fold = replace(chosen.data, split=split, fold=index)
+        place = folder / f"fold-{index}"
+        resumed = resume and (place / loop.STATE).is_file()
+        with _logged(place, say, keep=resumed) as tell:
+            tell(f"Fold {index + 1} of {chosen.data.folds}")
+            own = replace(chosen, data=fold)
+            result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
+            probabilities = loop.predict(result.classifier, held.test).numpy()
+            truth = held.test.labels.numpy()
+            accuracies.append(float((probabilities.argmax(1) == truth).mean()))
+            tell(f"Test accuracy {accuracies[-1]:.2%} on {len(truth)} pictures")
+        labels = held.labels
+        truths.append(truth)
+        told.append(probabilities)
+    distributed.leave_to_the_first()
+    truth, probabilities = np.concatenate(truths), np.concatenate(told)
+    figures = report.metrics(truth, probabilities)
+    report.write(folder, labels, truth, probabilities)
+    summary = {**figures, "folds": accuracies, "split": split}
+    (folder / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
+    return CrossValidated(chosen, folder, figures, accuracies, split)
+
+
+def with_changes(
+    recipe: str | Path | Recipe, *, name: str | None = None, epochs: int | None = None
+) -> Recipe:
+    """The recipe, read if it is not one, with another `name` or number of `epochs`.
+
+    With `epochs` there is no fine-tuning. Raises `TrainingError`.
+    """
+    from training import recipe as recipes  # noqa: PLC0415
+
+    held = recipe if isinstance(recipe, recipes.Recipe) else recipes.read(str(recipe))
+    if name is not None:
+        held = replace(held, name=plain_name(name))
+    if epochs is None:
+        return held
+    if epochs < 1:
+        raise TrainingError("--epochs must be 1 or more")
+    return replace(held, epochs=epochs, fine_tune=recipes.FineTuneRecipe())
+
+
+def plain_name(name: str) -> str:
+    """`name`, if it can be a model's; raises `TrainingError`."""
+    try:
+        return msgspec.convert(name, PlainName)
+    except msgspec.ValidationError as error:
+        raise TrainingError(
+            f"“{name}” cannot name a model: use letters, digits, - and _ alone"
+        ) from error
+
+
+def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
+    """The folder of a checkpoint, given as its file, the folder, or a name in the store."""
+    given = Path(model)
+    folder = given.parent if given.name == model_store.CHECKPOINT else given
+    for place in (folder, Path(store) / folder):
+        if place.is_dir():
+            return place
+    raise TrainingError(
+        f"there is no checkpoint {given}; name a folder that holds model.pt, or a model of the "
+        f"store {store}"
+    )
+
+
+def load(recipe: Recipe, data: str | Path | None, limit: int | None = None) -> Data:
+    """A recipe's data, from the place `data`, or downloaded; raises `TrainingError`.
+
+    No part of it has more than `limit` pictures.
+    """
+    from training import datasets  # noqa: PLC0415
+
+    return datasets.load(recipe.data, _path(data), recipe.task, limit=limit)
+
+
+def _path(place: str | Path | None) -> Path | None:
+    return None if place is None else Path(place)
+
+
+@contextmanager
+def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
+    """Makes the folder of a run; the function that it gives says a line and logs it there.
+
+    With `keep` the log goes on from the one that is there. Of several processes that torchrun
+    started, only the first one says and writes anything.
+    """
+    from training import distributed  # noqa: PLC0415
+
+    if not distributed.is_writer():
+        yield lambda line: None
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "train.log").open("a" if keep else "w", encoding="utf-8") as log:
+
+        def tell(line: str) -> None:
+            say(line)
+            log.write(line + "\n")
+            log.flush()
+
+        yield tell
+
+
+def _write(
+    result: Result, data: Data, folder: Path, name: str, progress: Progress | None = None
+) -> tuple[Card, str]:
+    """Tests the best epoch's network and writes its checkpoint, its card and then its report.
+
+    `name` is the model's. Returns the card, and why the report could not be written, if so: the
+    checkpoint of a long training is there all the same.
+    """
+    from training import checkpoint, loop, report  # noqa: PLC0415
+
+    truth = data.test.labels.numpy()
+    probabilities = loop.predict(result.classifier, data.test).numpy()
+    metrics = {
+        "validation_accuracy": result.history[result.best_epoch - 1]["validation_accuracy"],
+        **{f"test_{name}": value for name, value in report.metrics(truth, probabilities).items()},
+        "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
+    }
+    for other, part in data.others.items():
+        told = loop.predict(result.classifier, part).numpy()
+        figures = report.metrics(part.labels.numpy(), told)
+        metrics |= {f"test_{other}_{key}": value for key, value in figures.items()}
+    card = checkpoint.export(result, result.recipe, data, metrics, folder, name=name)
+    try:
+        if progress is not None:
+            progress.close(result.history)
+        report.write(folder, data.labels, truth, probabilities)
+        report.write_hardest(
+            folder,
+            data.labels,
+            truth,
+            probabilities,
+            pictures=picture_reader(data.test),
+            data=result.recipe.data.name,
+        )
+    except Exception as error:  # of whatever kind
+        return card, f"{type(error).__name__}: {error}"
+    return card, ""
+
+
+def picture_reader(part: Part) -> Callable[[Indices], Pictures]:
+    """What reads pictures of `part` by their indices."""
+    import torch  # noqa: PLC0415
+
+    return lambda chosen: part.batch(torch.from_numpy(chosen)).numpy()
+
+
+def publish_run(folder: Path, place: Path) -> None:
+    """Copies a run's checkpoint and report, but not its state, into the store, in place of those
+    of an older model.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    for file in place.iterdir():
+        if file.suffix in PUBLISHED and not (folder / file.name).exists():
+            file.unlink()
+    for file in folder.iterdir():
+        if file.suffix in PUBLISHED and file.name != "state.pt":
+            shutil.copyfile(file, place / file.name)
+
+
+def _table(rows: list[dict[str, Any]]) -> str:
+    """Candidates as a Markdown table, best first."""
+    lines = [
+        "| candidate | validation accuracy | validation loss | parameters | best epoch | seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for row in sorted(rows, key=lambda row: -row["validation_accuracy"]):
+        lines.append(
+            f"| {row['candidate']} | {row['validation_accuracy']:.2%} | "
+            f"{row['validation_loss']:.4f} | {row['parameters']:,} | "
+            f"{row['best_epoch']} of {row['epochs']} | {row['seconds']:.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def label_places(card: Card, labels: list[str]) -> Tensor:
+    """The index of each of the data's `labels` in the card's (K,); raises `TrainingError`."""
+    import torch  # noqa: PLC0415
+
+    if sorted(labels) != sorted(card.labels):
+        raise TrainingError(
+            f"the data's labels ({', '.join(labels)}) are not those of {card.name} "
+            f"({', '.join(card.labels)}); give data with the model's labels"
+        )
+    return torch.tensor([card.labels.index(label) for label in labels])
+
+
+def _check_same_test(card: Card, figures: dict[str, Any]) -> None:
+    """Raises `TrainingError` if the card is of another test than `figures`."""
+    told = [(card.metrics.get(f"test_{name}"), figures[name]) for name in ("count", "accuracy")]
+    if any(said not in (None, found) for said, found in told):
+        raise TrainingError(
+            f"nothing was written: the card of {card.name} is of another test "
+            f"({told[0][0]} pictures, accuracy {told[1][0]}) than this one "
+            f"({told[0][1]} pictures, accuracy {told[1][1]}); give the data that it was tested on"
+        )
+
+
+def data_recipe(card: Card) -> DataRecipe:
+    """The data that a model was trained with, without the pictures added for training only; of an
+    imported one, folders of pictures, most of which test it.
+    """
+    from training.recipe import DataRecipe  # noqa: PLC0415
+
+    if IMPORTED in card.recipe:
+        return DataRecipe(name="folders", validation=0.1, test=0.8)
+    try:
+        return replace(msgspec.convert(card.recipe["data"], DataRecipe), handwriting=0)
+    except (KeyError, msgspec.ValidationError) as error:
+        raise TrainingError(
+            f"the card of {card.name} does not name its data; train the model again"
+        ) from error
