@@ -274,7 +274,6 @@ def workers(process):
     return sorted(listing.stdout.split())
 
 
-@pytest.mark.parametrize("ill", [False, True], ids=["well", "ill"])
 def test_a_reload_reads_the_shipped_settings_again(monkeypatch):
     monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:1")
     monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", str(TOP / "gunicorn.conf.py"), "wsgi:app"])
@@ -285,6 +284,7 @@ def test_a_reload_reads_the_shipped_settings_again(monkeypatch):
     assert served.cfg.bind == ["127.0.0.1:2"]
 
 
+@pytest.mark.parametrize("ill", [False, True], ids=["well", "ill"])
 def test_check_config_leaves_no_folder_behind(full_memory, store, ill):
     config, folder = full_memory
     environment = {**os.environ, "GLIMPSE_MODEL_STORE": str(store)}
