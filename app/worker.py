@@ -55,7 +55,7 @@ def write_error(client: socket.socket, status: int, reason: str, message: str) -
 util.write_error = write_error  # gunicorn's own is HTML
 BUSY = problem(
     503,
-    "Not ready",
+    "Busy",
     "The server receives too much at once. Wait 5 s, then send it again.",
     "Retry-After: 5\r\n",
 )
