@@ -5,35 +5,38 @@ from __future__ import annotations
 import io
 import math
 import threading
-from functools import partial
 from typing import IO, cast
 
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, current_app, request
 from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
 
 SMALL = 64 * 1024  # bytes of a body, such as a digit's, that always finds room
-PIECE = 64 * 1024  # bytes that are read at once
+PIECE = 256 * 1024  # bytes that are read at once
 
 
 class Held:
-    """The bytes of bodies and of large answers that a worker holds."""
+    """The bytes of bodies that a worker holds."""
 
     def __init__(self) -> None:
         self._own = threading.Lock()
         self.bytes = 0
 
+    def check(self, count: int, most: int) -> None:
+        """Raises `Busy` if there is no room for `count` bytes more, where `most` may be held."""
+        if self.bytes + count > most:
+            raise Busy(
+                "The server holds as many pictures as it has memory for. Wait 5 s, then send it "
+                "again.",
+                {"Retry-After": "5"},
+            )
+
     def add(self, count: int, most: int) -> None:
-        """Adds `count` bytes; raises `Busy` if they would then be more than `most`."""
+        """Adds `count` bytes, after a `check`."""
         with self._own:
-            if self.bytes + count > most:
-                raise Busy(
-                    "The server holds as many pictures as it has memory for. Wait 5 s, then send "
-                    "it again.",
-                    {"Retry-After": "5"},
-                )
+            self.check(count, most)
             self.bytes += count
 
     def remove(self, count: int) -> None:
@@ -71,18 +74,20 @@ def whole_body() -> bytes:
 
     The request does not keep them: `form` takes them.
     """
-    pieces: list[bytes] = []
-    size, end = 0, request.content_length or math.inf
+    content, end = io.BytesIO(), request.content_length or math.inf
+    HELD.check((request.content_length or 0) - SMALL, _most())  # without reading any of it
     try:
-        while size < end and (piece := request.stream.read(PIECE)):
-            pieces.append(piece)
-            size += len(piece)
-            _hold(size - SMALL)
+        while content.tell() < end:
+            piece = request.stream.read(int(min(PIECE, end - content.tell())))
+            if not piece:
+                break
+            content.write(piece)
+            _hold(content.tell() - SMALL)
     except (Busy, HTTPException, MemoryError):
         raise
     except Exception as error:  # gunicorn's own, for a badly chunked body
         raise BadRequest("The body is not valid HTTP. Send it again.") from error
-    return b"".join(pieces)
+    return content.getvalue()  # which, unlike a join of pieces, copies nothing
 
 
 def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
@@ -91,15 +96,6 @@ def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorag
     kind, options = request.mimetype, request.mimetype_params
     _, fields, files = parser.parse(io.BytesIO(content), kind, len(content), options)
     return fields, files
-
-
-def hold_until_sent(response: Response) -> Response:
-    """Makes a large answer count in `HELD` until the client has it; raises `Busy`."""
-    count = (response.content_length or 0) - SMALL
-    if count > 0:
-        HELD.add(count, _most())
-        response.call_on_close(partial(HELD.remove, count))
-    return response
 
 
 def _hold(count: int) -> None:
