@@ -5,10 +5,9 @@ from __future__ import annotations
 import io
 import math
 import threading
-from typing import IO, cast
+from typing import cast
 
 from flask import Flask, Request, current_app, request
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
@@ -48,31 +47,22 @@ class Held:
 HELD = Held()
 
 
-class InMemory(Request):
-    """A request whose files stay in memory: bodies are limited, and the disk may be full."""
+class CountedRequest(Request):
+    """A request that counts in `HELD`."""
 
-    held = 0  # bytes that count in `HELD`
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()
+    held = 0  # bytes
 
 
 def register(app: Flask) -> None:
     """Makes `app` count what its requests hold until they are answered."""
-    app.request_class = InMemory
+    app.request_class = CountedRequest
     app.teardown_request(_release)
 
 
 def whole_body() -> bytes:
     """The body's bytes; raises `Busy` as soon as all bodies take too much, or an HTTP error.
 
-    The request does not keep them: `form` takes them.
+    The request does not keep them.
     """
     content, end = io.BytesIO(), request.content_length or math.inf
     HELD.check((request.content_length or 0) - SMALL, _most())  # without reading any of it
@@ -90,17 +80,9 @@ def whole_body() -> bytes:
     return content.getvalue()  # which, unlike a join of pieces, copies nothing
 
 
-def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The fields and the files of a form's body; raises an HTTP error."""
-    parser = request.make_form_data_parser()
-    kind, options = request.mimetype, request.mimetype_params
-    _, fields, files = parser.parse(io.BytesIO(content), kind, len(content), options)
-    return fields, files
-
-
 def _hold(count: int) -> None:
     """Makes the request hold `count` bytes in all."""
-    this = cast(InMemory, request)
+    this = cast(CountedRequest, request)
     if count > this.held:
         HELD.add(count - this.held, _most())
         this.held = count
@@ -108,10 +90,11 @@ def _hold(count: int) -> None:
 
 def _most() -> int:
     """The setting, but room for one request of the largest size where it is too low for that."""
-    return max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    most: int = max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    return most
 
 
 def _release(_: BaseException | None) -> None:
-    this = cast(InMemory, request)
+    this = cast(CountedRequest, request)
     HELD.remove(this.held)
     this.held = 0
