@@ -295,7 +295,7 @@ UPRIGHT = {
 TURNED = {
     "JPEG": lambda: encode(sample(), "JPEG", exif=turned(), quality=95),
     "PNG": lambda: encode(sample(), exif=turned()),
-    "AVIF": lambda: encode(sample(), "AVIF", exif=turned()),
+    "AVIF": lambda: encode(sample(), "AVIF", exif=turned(), quality=95),
 }
 
 
@@ -313,6 +313,27 @@ def test_exif_turns_a_picture(name):
     picture = decode(TURNED[name](), LIMIT)
     assert close(picture.image, sample().transpose(Image.Transpose.ROTATE_270))
     assert (picture.width, picture.height) == SIZE[::-1]
+
+
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+
+
+@needs_avif
+@pytest.mark.parametrize("options", [{}, {"save_all": True, "append_images": [sample()]}])
+def test_an_avif_is_measured_by_what_is_coded(options):
+    """Decoders take memory for that, whatever the container says; a film shows its first frame."""
+    made = encode(sample().resize((610, 400)), "AVIF", **options)
+    assert decode(made, 610 * 400).width == 610
+    at = made.index(b"ispe") + 8
+    with pytest.raises(TooLarge, match=f"has {610 * 400} pixels"):
+        decode(made[:at] + struct.pack(">II", 61, 40) + made[at + 8 :], 610 * 400 - 1)
+
+
+@needs_avif
+def test_an_avif_of_which_nothing_is_found_is_damaged():
+    made = encode(sample(), "AVIF")
+    with pytest.raises(UnreadableImage, match="AVIF file is damaged"):
+        decode(made.replace(b"iloc", b"free"), LIMIT)
 
 
 @pytest.mark.parametrize(
