@@ -319,7 +319,9 @@ needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow 
 
 
 @needs_avif
-@pytest.mark.parametrize("options", [{}, {"save_all": True, "append_images": [sample()]}])
+@pytest.mark.parametrize(
+    "options", [{}, {"save_all": True, "append_images": [sample().resize((610, 400))]}]
+)
 def test_an_avif_is_measured_by_what_is_coded(options):
     """Decoders take memory for that, whatever the container says; a film shows its first frame."""
     made = encode(sample().resize((610, 400)), "AVIF", **options)
