@@ -5,9 +5,10 @@ from __future__ import annotations
 import io
 import math
 import threading
+from functools import partial
 from typing import IO, cast
 
-from flask import Flask, Request, current_app, request
+from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
@@ -17,7 +18,7 @@ PIECE = 64 * 1024  # bytes that are read at once
 
 
 class Held:
-    """The bytes of bodies that a worker holds."""
+    """The bytes of bodies and of large answers that a worker holds."""
 
     def __init__(self) -> None:
         self._own = threading.Lock()
@@ -83,14 +84,27 @@ def whole_body() -> bytes:
     return b"".join(pieces)
 
 
+def hold_until_sent(response: Response) -> Response:
+    """Makes a large answer count in `HELD` until the client has it; raises `Busy`."""
+    count = (response.content_length or 0) - SMALL
+    if count > 0:
+        HELD.add(count, _most())
+        response.call_on_close(partial(HELD.remove, count))
+    return response
+
+
 def _hold(count: int) -> None:
     """Makes the request hold `count` bytes in all."""
     this = cast(InMemory, request)
-    more = count - this.held
-    if more > 0:
-        # One request of the largest size finds room even where the setting is too low for it.
-        HELD.add(more, max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"]))
+    if count > this.held:
+        HELD.add(count - this.held, _most())
         this.held = count
+
+
+def _most() -> int:
+    """The setting, but room for one request of the largest size where it is too low for that."""
+    most: int = max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    return most
 
 
 def _release(_: BaseException | None) -> None:

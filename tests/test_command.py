@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from samples import ByLight, encode, face_card, script, seven
+from samples import ByInk, ByLight, card, encode, face_card, script, seven
 
 from app import create_app
 from app.__main__ import main
@@ -97,6 +97,16 @@ def test_csv_marks_names_that_a_spreadsheet_would_calculate(tmp_path, monkeypatc
     main(["predict", "=1+1.png", "--csv"])
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["file"] == "'=1+1.png"
+
+
+def test_csv_marks_labels_too(tmp_path, monkeypatch, capsys):
+    labels = ["=1+1", "@a", *"23456789"]
+    save(script(ByInk()), card(labels=labels), tmp_path / "store" / "digits")
+    (tmp_path / "seven.png").write_bytes(encode(seven()))
+    monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(tmp_path / "store"))
+    main(["predict", str(tmp_path / "seven.png"), "--csv"])
+    (row,) = csv.reader(io.StringIO(capsys.readouterr().out.splitlines()[0]))
+    assert row[-10:-8] == ["'=1+1", "'@a"]
 
 
 def test_a_csv_has_a_row_a_face(tmp_path, monkeypatch, capsys):
