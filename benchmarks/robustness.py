@@ -53,7 +53,7 @@ from benchmarks.server import (
     pss_mb,
 )
 
-FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "TIFF", "ICO", "PPM")  # some of them are refused
+FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP", "AVIF", "TIFF", "ICO", "PPM")
 MODES = ("1", "L", "P", "RGB", "RGBA", "CMYK", "I;16")
 EDGES = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFF, 0x8000, 0xFFFF, 2**31 - 1, 2**31, 2**32 - 1)
 BLOCKS = (1, 2, 4, 16, 64, 256, 1024)
