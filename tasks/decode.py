@@ -174,8 +174,6 @@ SIGNATURES = {
     png.SIGNATURE: "PNG",
     jpeg.SIGNATURE: "JPEG",
     b"GIF8": "GIF",
-    bmp.SIGNATURE: "BMP",
-    b"RIFF": "WebP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"%PDF": "PDF",
@@ -216,5 +214,9 @@ def _format_name(content: bytes) -> str | None:
             return "AVIF"
         if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
             return "HEIC"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "WebP"
+    if content.startswith(bmp.SIGNATURE) and not any(content[6:10]):  # a text has no zeros there
+        return "BMP"
     name = next((SIGNATURES[each] for each in SIGNATURES if content.startswith(each)), None)
     return name or ("SVG" if b"<svg" in content[:1000].lower() else None)

@@ -353,6 +353,12 @@ def test_other_formats_are_named(head, name):
         decode(head + bytes(40), LIMIT)
 
 
+@pytest.mark.parametrize("content", [b"BMW is a car", b"RIFF\x24\0\0\0WAVEfmt ", b"PNG", b"GIF"])
+def test_what_only_begins_like_a_picture_is_none(content):
+    with pytest.raises(UnreadableImage, match="^This is not an image. Send a PNG"):
+        decode(content, LIMIT)
+
+
 def test_heic_is_read_or_named():
     """It is read where the package pi-heif is installed."""
     heic = b"\0\0\0\x18ftypheic" + bytes(60)
