@@ -355,7 +355,7 @@ def test_other_formats_are_named(head, name):
 
 @pytest.mark.parametrize("content", [b"BMW is a car", b"RIFF\x24\0\0\0WAVEfmt ", b"PNG", b"GIF"])
 def test_what_only_begins_like_a_picture_is_none(content):
-    with pytest.raises(UnreadableImage, match="^This is not an image. Send a PNG"):
+    with pytest.raises(UnreadableImage, match=r"^This is not an image\. Send a PNG"):
         decode(content, LIMIT)
 
 
