@@ -86,12 +86,7 @@ def add_commands(commands: Commands) -> None:
         "which the app serves, in place of the old",
     )
     _add_store(train)
-    train.add_argument(
-        "--min-accuracy",
-        type=float,
-        metavar="SHARE",
-        help="the target, 0..1, instead of the recipe's: exit with 1 if it is missed",
-    )
+    _add_target(train)
     train.add_argument(
         "--log", choices=["tensorboard"], help="also log each epoch in the results' folder for it"
     )
@@ -170,6 +165,7 @@ def _add_distil(commands: Commands) -> None:
     distil.add_argument(
         "--share", type=float, default=0.9, help="of the target that they make up, 0..1 (0.9)"
     )
+    _add_target(distil)
     distil.set_defaults(run=_distil)
 
 
@@ -221,6 +217,15 @@ def _add_data(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="the target, 0..1, instead of the recipe's: exit with 1 if it is missed",
+    )
+
+
 def _add_store(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--store",
@@ -262,10 +267,13 @@ def _train(arguments: argparse.Namespace) -> int:
         log=arguments.log,
         say=_say,
     )
-    print(f"Written to {trained.folder}")
-    if trained.published:
-        print(f"Published in {trained.published}")
-    elif arguments.publish:
+    return _trained(trained, publish=arguments.publish)
+
+
+def _trained(trained: api.Trained, *, publish: bool) -> int:
+    """Says where the model of a run is; returns the exit status."""
+    _written(trained.folder, trained.published)
+    if publish and not trained.published:
         print("Not published: the target was missed. --min-accuracy sets another target.")
     status = _report_status(trained.report_failure, trained.folder)
     return status if trained.reached else 1
@@ -366,8 +374,9 @@ def _list(arguments: argparse.Namespace) -> int:
         except StoreError as error:
             print(f"  {folder.name:18} unusable: {error}")
         else:
-            accuracy = card.metrics.get("test_accuracy", 0.0)
-            print(f"  {card.name:18} {card.version}  test accuracy {accuracy:.2%}")
+            accuracy = card.metrics.get("test_accuracy")
+            told = "not tested" if accuracy is None else f"test accuracy {accuracy:.2%}"
+            print(f"  {card.name:18} {card.version}  {told}")
     return 0
 
 
@@ -401,7 +410,7 @@ def _ensemble(arguments: argparse.Namespace) -> int:
         publish=arguments.store if arguments.publish else None,
         say=_say,
     )
-    return _told(made.folder, made.published)
+    return _written(made.folder, made.published)
 
 
 def _distil(arguments: argparse.Namespace) -> int:
@@ -419,10 +428,10 @@ def _distil(arguments: argparse.Namespace) -> int:
         epochs=arguments.epochs,
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
+        min_accuracy=arguments.min_accuracy,
         say=_say,
     )
-    _told(made.folder, made.published)
-    return 0 if made.reached else 1
+    return _trained(made, publish=arguments.publish)
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -443,10 +452,10 @@ def _import(arguments: argparse.Namespace) -> int:
         publish=arguments.store if arguments.publish else None,
         say=_say,
     )
-    return _told(made.folder, made.published)
+    return _written(made.folder, made.published)
 
 
-def _told(folder: Path, published: Path | None) -> int:
+def _written(folder: Path, published: Path | None) -> int:
     print(f"Written to {folder}")
     if published is not None:
         print(f"Published in {published}")
