@@ -384,8 +384,8 @@ class Classifier(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
+        mean: float | Sequence[float] | Tensor,
+        std: float | Sequence[float] | Tensor,
         *,
         by_picture: bool = False,
         mirror: bool = False,

@@ -46,9 +46,17 @@ SAME = 1e-6  # of a probability: what another order of sums may change
 
 
 def export(
-    result: Result, recipe: Recipe, data: Data, metrics: dict[str, Any], folder: Path
+    result: Result,
+    recipe: Recipe,
+    data: Data,
+    metrics: dict[str, Any],
+    folder: Path,
+    *,
+    name: str | None = None,
 ) -> Card:
     """Writes the best epoch's network and its card into `folder`; returns the card.
+
+    `name` is the model's, by default the recipe's.
 
     Raises `AssertionError` if TorchScript or ONNX gives other answers than the network.
     """
@@ -57,7 +65,7 @@ def export(
     _, channels, height, width = pictures.shape
     today = today_utc()
     card = Card(
-        name=recipe.name,
+        name=name or recipe.name,
         version=version(today, fingerprint(classifier)),
         task=recipe.task,
         labels=data.labels,

@@ -19,6 +19,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
 
+RECIPES = Path(__file__).with_name("recipes")
 WITHOUT_REPORT = 3  # an exit status
 
 
@@ -79,6 +80,7 @@ def add_commands(commands: Commands) -> None:
     train.add_argument(
         "--epochs", type=int, metavar="N", help="instead of the recipe's, for a quick try"
     )
+    _add_computing(train)
     train.add_argument(
         "--publish",
         action="store_true",
@@ -96,13 +98,20 @@ def add_commands(commands: Commands) -> None:
         "compare", help="train each of a recipe's candidate networks and keep the best"
     )
     _add_runs(compare, "a recipe with [[candidates]]", "runs/NAME-compare")
+    _add_computing(compare)
     compare.set_defaults(run=_compare)
 
     folds = commands.add_parser(
         "cross-validate",
-        help="train a recipe once for each fold, and test it on people it has not seen",
+        help="train a recipe once for each fold of the data, and test it on that fold",
     )
-    _add_runs(folds, "a recipe for folders of pictures", "runs/NAME-folds")
+    _add_runs(folds, "a recipe for your own pictures", "runs/NAME-folds")
+    _add_computing(folds)
+    folds.add_argument(
+        "--split",
+        choices=["random", "stratified", "subject"],
+        help="how folds are made (as the recipe says, or stratified); subject: nobody is in two",
+    )
     folds.set_defaults(run=_cross_validate)
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
@@ -140,6 +149,7 @@ def _add_search(commands: Commands) -> None:
     _add_runs(search, "a recipe; its [search] says what is tried", "runs/NAME-search")
     search.add_argument("--trials", type=int, default=20, metavar="N", help="how many (20)")
     search.add_argument("--limit", type=int, metavar="N", help="train on N pictures alone")
+    _add_device(search)
     search.set_defaults(run=_search)
 
 
@@ -158,6 +168,7 @@ def _add_distil(commands: Commands) -> None:
     _add_data(distil)
     _add_made(distil)
     distil.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    _add_computing(distil)
     distil.add_argument("--resume", action="store_true", help="continue an interrupted run")
     distil.add_argument(
         "--temperature", type=float, default=2.0, help="softens the teacher's answers (2)"
@@ -211,6 +222,19 @@ def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
 
 
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use N pictures of each part, for a quick try"
+    )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto (the best there is), cpu, cuda, cuda:1 or mps"
+    )
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the data's files (else downloaded)"
@@ -261,6 +285,8 @@ def _train(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         name=arguments.name,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
         min_accuracy=arguments.min_accuracy,
@@ -297,6 +323,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.data,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         say=_say,
     )
@@ -312,14 +340,17 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
     found = api.cross_validate(
         arguments.recipe,
         arguments.data,
+        split=arguments.split,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         say=_say,
     )
     low, high = found.figures["accuracy_interval"]
     print(
-        f"{found.recipe.name}, {len(found.folds)} folds by subject: accuracy "
+        f"{found.recipe.name}, {len(found.folds)} folds ({found.split}): accuracy "
         f"{found.figures['accuracy']:.2%} of {found.figures['count']} pictures (95 % interval "
         f"{low:.2%} to {high:.2%}), folds {min(found.folds):.2%} to {max(found.folds):.2%}; "
         f"written to {found.folder}"
@@ -361,12 +392,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from training import recipe as recipes  # noqa: PLC0415
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
 
     print("Recipes")
-    for name in recipes.shipped():
-        recipe = recipes.read(name)
-        print(f"  {name:18} {recipe.description}")
+    for file in sorted(RECIPES.glob("*.toml")):
+        print(f"  {file.stem:18} {tomllib.loads(file.read_text('utf-8'))['description']}")
     print("Models")
     for folder in model_store.folders(arguments.store):
         try:
@@ -389,6 +422,7 @@ def _search(arguments: argparse.Namespace) -> int:
         trials=arguments.trials,
         epochs=arguments.epochs,
         limit=arguments.limit,
+        device=arguments.device,
         out=arguments.out,
         resume=arguments.resume,
         say=_say,
@@ -426,6 +460,8 @@ def _distil(arguments: argparse.Namespace) -> int:
         store=arguments.store,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
         min_accuracy=arguments.min_accuracy,
@@ -458,5 +494,5 @@ def _import(arguments: argparse.Namespace) -> int:
 def _written(folder: Path, published: Path | None) -> int:
     print(f"Written to {folder}")
     if published is not None:
-        print(f"Published in {published}")
+        print(f"Published in {published}: the app serves it after its next start")
     return 0

@@ -21,6 +21,7 @@ from training.api import (
     checkpoint_folder,
     data_recipe,
     label_places,
+    picture_reader,
     plain_name,
     publish_run,
 )
@@ -157,7 +158,7 @@ def ensemble(
         card.labels,
         truth,
         probabilities,
-        pictures=held.test.pictures.numpy(),
+        pictures=picture_reader(held.test),
         data=split.name,
     )
     for own in cards:
