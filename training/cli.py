@@ -140,6 +140,15 @@ def add_commands(commands: Commands) -> None:
     _add_store(listing)
     listing.set_defaults(run=_list)
 
+    rates = commands.add_parser(
+        "lr-range", help="find a learning rate: train while it rises, and see where the loss falls"
+    )
+    rates.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, or a .toml file")
+    _add_data(rates)
+    rates.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-lr-range)")
+    _add_computing(rates)
+    rates.set_defaults(run=_lr_range)
+
     for add in (_add_search, _add_ensemble, _add_distil, _add_import):
         add(commands)
 
@@ -354,6 +363,21 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
         f"{found.figures['accuracy']:.2%} of {found.figures['count']} pictures (95 % interval "
         f"{low:.2%} to {high:.2%}), folds {min(found.folds):.2%} to {max(found.folds):.2%}; "
         f"written to {found.folder}"
+    )
+    return 0
+
+
+def _lr_range(arguments: argparse.Namespace) -> int:
+    found = api.lr_range(
+        arguments.recipe,
+        arguments.data,
+        out=arguments.out,
+        limit=arguments.limit,
+        device=arguments.device,
+    )
+    print(
+        f"The loss falls fastest at lr = {found.suggested:.1e}; with one-cycle a few times as much "
+        f"often works. Written to {found.folder}"
     )
     return 0
 
