@@ -35,6 +35,7 @@ worker_connections = min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - O
 preload_app = True  # models are loaded once, and shared
 timeout = 60
 keepalive = 5
+sendfile = False  # it would block, and the connections never do
 control_socket_disable = True  # it would be in the home folder, one for all servers
 logger_class, worker_class = JsonLog, Worker
 accesslog = "-"

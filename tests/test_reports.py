@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,17 @@ LIGHT = Recipe(
     epochs=2,
     batch_size=20,
 )
+
+
+TOML = """
+name = "light"
+description = ""
+task = "image"
+epochs = 2
+batch_size = 20
+network = { name = "vgg", widths = [8], depths = [1] }
+data = { name = "folders", size = 16, validation = 0.2 }
+"""
 
 
 def answers(classes, count, right=0.6):
@@ -152,11 +164,7 @@ def test_the_curves_are_drawn_while_the_run_goes_on(folder, tmp_path, monkeypatc
 
 def test_a_report_that_fails_loses_nothing(folder, tmp_path, monkeypatch, capsys):
     recipe = tmp_path / "light.toml"
-    recipe.write_text(
-        'name = "light"\ndescription = ""\ntask = "image"\nepochs = 2\nbatch_size = 20\n'
-        'network = { name = "vgg", widths = [8], depths = [1] }\n'
-        'data = { name = "folders", size = 16, validation = 0.2 }\n'
-    )
+    recipe.write_text(TOML)
     out = tmp_path / "out"
     store = ["--publish", "--store", str(tmp_path / "store")]
     with monkeypatch.context() as patch:
@@ -195,6 +203,19 @@ def test_a_model_has_a_name_of_its_own_and_tells_its_recipe(folder, tmp_path):
     page = app.test_client().get("/models/garden").text
     assert "train light.toml --data DIR --name garden --publish" in page
     assert "These are few" in page
+
+
+def test_a_range_test_suggests_a_learning_rate(folder, tmp_path, capsys):
+    recipe = tmp_path / "light.toml"
+    recipe.write_text(TOML)
+    out = tmp_path / "rates"
+    arguments = ["lr-range", str(recipe), "--data", str(folder), "--out", str(out)]
+    assert main(arguments) == 0
+    suggested = float(re.search(r"lr = (\S+);", capsys.readouterr().out)[1])
+    with (out / "lr_range.csv").open(newline="") as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert rates[0] < suggested < rates[-1] <= 10
+    assert (out / "lr_range.png").is_file()
 
 
 def test_an_unfit_name_is_refused_before_training(folder, capsys):
