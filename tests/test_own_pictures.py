@@ -11,6 +11,8 @@ import torch
 from msgspec.structs import replace
 from PIL import Image
 
+import tasks
+from tasks import InputSpec
 from training import datasets
 from training.datasets import mnist, splits, storage
 from training.errors import TrainingError
@@ -279,11 +281,11 @@ BROKEN = {
     ),
     "pixels of no square": (
         lambda root: broken_labels(root, b"label,pixel0,pixel1\na,1,2\nb,1,2\n"),
-        "picture 1: 2 values make no square",
+        "the 2 pixels of row 2 make no square",
     ),
     "pixels that are no numbers": (
         lambda root: broken_labels(root, b"label,pixels\na,1 2 x 4\nb,1 2 3 4\n"),
-        "picture 1: ",
+        "row 2 has a pixel that is no number",
     ),
     "arrays without labels": (arrays_of(x_train=stacked()[0]), "add y_train, or remove x_train"),
     "labels without pictures": (arrays_of(y_train=stacked()[1]), "but no x_train; wanted is"),
@@ -511,3 +513,17 @@ def test_rare_aspects_are_letterboxed_where_the_recipe_asks(tmp_path):
     assert boxed[:, :, :10].max() == 0 and boxed[:, :, -10:].max() == 0
     assert boxed[:, :, 12:16].min() >= 40
     assert load(tmp_path, size=28).training.pictures.min() >= 40
+
+
+@pytest.mark.parametrize("fit", ["crop", "letterbox"])
+@pytest.mark.parametrize("size", [(3000, 1), (1, 3000), (1, 1), (28, 30)])
+def test_a_picture_of_any_shape_becomes_an_input_of_any_size(size, fit):
+    for channels, side in ((1, 28), (3, 384)):
+        spec = InputSpec((channels, side, side), {"fit": fit})
+        pixels = tasks.get("image").prepare(Image.new("RGB", size, "white"), spec)
+        assert pixels.shape == spec.shape and pixels.dtype == np.uint8
+        seen = (pixels[0] > 128).nonzero()
+        height, width = (np.ptp(each) + 1 for each in seen)
+        wanted = side * min(size) / max(size) if fit == "letterbox" else side
+        assert max(height, width) == side
+        assert min(height, width) == pytest.approx(max(1, wanted), abs=1)
