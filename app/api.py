@@ -15,8 +15,9 @@ import msgspec
 from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from app import form
 from app.answers import Cards, Predictions, Unavailable, documented, json_response
-from app.body import SMALL, form, whole_body
+from app.body import SMALL, hold_until_sent, whole_body
 from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
@@ -90,15 +91,17 @@ def predict_route() -> Response:
     )
     results = predict(model, uploads, options)
     count_results(model.card.name, results)
-    return json_response(
+    ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
+    answer = json_response(
         Predictions(
             model=model.card.name,
             version=model.card.version,
             results=results,
-            ignored=[name for name in given if name not in Parameters.__struct_fields__] or UNSET,
+            ignored=ignored or UNSET,
             elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
         )
     )
+    return hold_until_sent(answer)
 
 
 @api.get("/models")
@@ -119,6 +122,13 @@ def show_model(name: str) -> Response:
 
 def _request() -> tuple[list[Upload], Mapping[str, Any]]:
     """The pictures of the request, in any of the three forms, and its parameters."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(
+            f"The body's Content-Encoding {encoding[:100]} is not supported. Send it as it is: "
+            "files of pictures are compressed already.",
+            {"Accept-Encoding": "identity"},
+        )
     content = whole_body()
     # Reading a large one takes several times its memory, so one is read at a time.
     is_small = len(content) <= SMALL
@@ -131,11 +141,11 @@ def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
     query: dict[str, Any] = request.args.to_dict()
     kind = request.mimetype
     if kind == "multipart/form-data":
-        fields, parts = form(content)
-        files = parts.getlist("file")
+        files, fields = form.read(content)
         _check_count(len(files))
-        uploads = [Upload(file.read(), _filename(file.filename)) for file in files]
-        body: dict[str, Any] = fields.to_dict()
+        body: dict[str, Any] = {**fields}
+        uploads = [Upload(file.content, _filename(file.filename)) for file in files]
+        uploads = uploads or _json_uploads(body)
     elif kind == "application/json":
         body = _json(content)
         uploads = _json_uploads(body)

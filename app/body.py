@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import math
 import threading
+from functools import partial
 from typing import IO, cast
 
-from flask import Flask, Request, current_app, request
-from werkzeug.datastructures import FileStorage, MultiDict
+from flask import Flask, Request, Response, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
@@ -18,7 +18,7 @@ PIECE = 64 * 1024  # bytes that are read at once
 
 
 class Held:
-    """The bytes of bodies that a worker holds."""
+    """The bytes of bodies and of large answers that a worker holds."""
 
     def __init__(self) -> None:
         self._own = threading.Lock()
@@ -68,7 +68,7 @@ def register(app: Flask) -> None:
 def whole_body() -> bytes:
     """The body's bytes; raises `Busy` as soon as all bodies take too much, or an HTTP error.
 
-    The request does not keep them: `form` takes them.
+    The request does not keep them.
     """
     pieces: list[bytes] = []
     size, end = 0, request.content_length or math.inf
@@ -84,22 +84,27 @@ def whole_body() -> bytes:
     return b"".join(pieces)
 
 
-def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The fields and the files of a form's body; raises an HTTP error."""
-    parser = request.make_form_data_parser()
-    kind, options = request.mimetype, request.mimetype_params
-    _, fields, files = parser.parse(io.BytesIO(content), kind, len(content), options)
-    return fields, files
+def hold_until_sent(response: Response) -> Response:
+    """Makes a large answer count in `HELD` until the client has it; raises `Busy`."""
+    count = (response.content_length or 0) - SMALL
+    if count > 0:
+        HELD.add(count, _most())
+        response.call_on_close(partial(HELD.remove, count))
+    return response
 
 
 def _hold(count: int) -> None:
     """Makes the request hold `count` bytes in all."""
     this = cast(InMemory, request)
-    more = count - this.held
-    if more > 0:
-        # One request of the largest size finds room even where the setting is too low for it.
-        HELD.add(more, max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"]))
+    if count > this.held:
+        HELD.add(count - this.held, _most())
         this.held = count
+
+
+def _most() -> int:
+    """The setting, but room for one request of the largest size where it is too low for that."""
+    most: int = max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    return most
 
 
 def _release(_: BaseException | None) -> None:

@@ -22,7 +22,7 @@ DEFAULTS: dict[str, int | str] = {
     "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
     "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
-    "RATE_STORAGE": "memory://",  # where they are counted: here, or redis://host:port
+    "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
     "PROXY": "none",  # where a client's address comes from: the others trust a proxy's header
 }

@@ -17,8 +17,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from app.answers import Count, Score, documented, json_response
-from app.body import SMALL, whole_body
-from app.errors import GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
+from app.body import SMALL, hold_until_sent, whole_body
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
 from app.models import Model, models
 from app.predict import MOST_SUBJECTS, classify, work
@@ -230,6 +230,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
     BadParameter("“inputs” must hold one tensor with the name pictures."),
     TooLarge(f"The tensor holds 2000 pictures; at most {MOST_SUBJECTS} are allowed. Send fewer."),
     UNKNOWN,
+    BUSY,
     NOT_READY,
     *GUARDS,
 )
@@ -246,12 +247,14 @@ def infer(name: str, version: str | None = None) -> Response:
     answer = InferResponse(model.card.name, model.card.version, [output], asked.id or UNSET)
     if not _wants_bytes(asked):
         output.data = [round(value, 9) for value in probabilities.ravel().tolist()]
-        return json_response(answer)
+        return hold_until_sent(json_response(answer))
     tensor = probabilities.tobytes()
     output.parameters = OutputParameters(len(tensor))
     head = msgspec.json.encode(answer)
-    return Response(
-        head + tensor, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
+    return hold_until_sent(
+        Response(
+            head + tensor, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
+        )
     )
 
 

@@ -14,10 +14,15 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from gunicorn import util
+from gunicorn import SERVER_SOFTWARE, util, version_info
 from gunicorn.workers import gthread
 
 from app.config import settings
+
+if version_info < (27, 0, 1):
+    raise ImportError(
+        f"{SERVER_SOFTWARE} is too old to serve Glimpse: pip install 'gunicorn>=27.0.1,<28'"
+    )
 
 AT_ONCE = 256 * 1024  # bytes that are received in one go
 MOST_HEAD = 1024 * 1024  # more than gunicorn reads of a head before it refuses the request

@@ -42,6 +42,9 @@ FORMATS = {
 _NAMES = [name for name, _ in FORMATS.values()]
 FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 SUFFIXES = frozenset(suffix for _, suffixes in FORMATS.values() for suffix in suffixes)
+# Pictures that are told from other files although they are not read.
+_OTHERS = ".tif .tiff .heic .heif .hif .avif .jxl .jp2 .j2k .svg .ico .cur .psd"
+OTHER_SUFFIXES = frozenset(_OTHERS.split()) - SUFFIXES
 ENOUGH = 1024  # pixels of a picture's shorter side that suffice for any model
 MUCH = 4 * ENOUGH**2  # pixels of a long, narrow picture beyond which it is reduced as well
 

@@ -21,6 +21,8 @@ WORKING = 192  # the longer side for finding strokes, pixels
 FINE = 4  # stroke width is corrected at this many times the final resolution
 PEAK = 20  # the mean of so many strongest pixels is the peak strength
 SMALL = 48  # a longer side below which strokes are as fine as noise, pixels
+LONG = 3  # times as long as wide: such a picture may hold a row of many digits
+FINER = 4  # times `WORKING` for many digits
 MOST_DIGITS = 16  # of a number
 MOST_LINES = 12  # ruled lines that are removed in each direction
 FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the background
@@ -62,12 +64,17 @@ def read(image: Image.Image) -> list[Digit]:
     """
     grey = _grey(image)
     normal = _normal(grey)
+    longest = WORKING
     try:
-        ink, box = _find(_working_size(grey, WORKING))
+        ink, box = _find(_working_size(grey, longest))
     except BlankError:
-        if normal is None:
+        if normal is not None:
+            return [normal]
+        if max(grey.size) < LONG * min(grey.size):
             raise
-        return [normal]
+        # The strokes of a long row may be so dense that they count as noise at that size.
+        longest = FINER * WORKING
+        ink, box = _find(_working_size(grey, longest))
     factor = max(grey.size) / max(ink.shape)
     near = (0, 0, *grey.size)
     if factor > 1:
@@ -81,14 +88,14 @@ def read(image: Image.Image) -> list[Digit]:
             min(round(x + reach), grey.width),
             min(round(y + reach), grey.height),
         )
-        ink, box = _find(_working_size(grey.crop(near), WORKING))
+        ink, box = _find(_working_size(grey.crop(near), longest))
     whole = normal or _digit_of(ink, box, near)
     parts = side_by_side(ink)
     if len(parts) < 2:
         return [whole]
     # Each digit at the size that a single digit would have.
     with contextlib.suppress(BlankError):
-        finer, _ = _find(_working_size(grey.crop(near), WORKING * min(len(parts), 4)))
+        finer, _ = _find(_working_size(grey.crop(near), WORKING * min(len(parts), FINER)))
         again = side_by_side(finer)
         if len(again) == len(parts):
             ink, parts = finer, again

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tasks.normaliser import BlankError, normalise
+from tasks.normaliser import BlankError, normalise, read
 
 SEVEN = [(0.2, 0.1), (0.8, 0.1), (0.45, 0.9)]
 
@@ -195,3 +195,21 @@ def test_the_pale_part_of_a_stroke_belongs_to_it(seven):
     values = np.asarray(drawing(ink=40, ground=240), float)
     values[220:] = 240 - (240 - values[220:]) * 0.34
     assert likeness(seven, normalise(Image.fromarray(values.astype(np.uint8)))) > 0.8
+
+
+@pytest.mark.parametrize("pen", [4, 16, 24])
+@pytest.mark.parametrize("count", [12, 14, 16])
+def test_a_row_of_many_digits_is_not_grain(count, pen):
+    """However dense its strokes are."""
+    row = Image.new("L", (count * 115 + 20, 240), 255)
+    draw = ImageDraw.Draw(row)
+    for digit in range(count):
+        points = [(20 + digit * 115 + x * 100, 20 + y * 200) for x, y in SEVEN]
+        draw.line(points, fill=0, width=pen)
+    assert len(read(row)) == 1 + count
+
+
+def test_grain_in_a_long_picture_stays_blank():
+    grain = np.random.default_rng(1).normal(128, 40, (160, 1200)).clip(0, 255)
+    with pytest.raises(BlankError):
+        read(Image.fromarray(grain.astype(np.uint8)))

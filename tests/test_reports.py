@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 from PIL import Image
 
 import model_store
+from app import create_app
 from training import report, train
+from training.api import cross_validate
 from training.cli import main
 from training.errors import TrainingError
 from training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe
 
+TOP = Path(__file__).resolve().parent.parent
 NAMES = ["$a_b$", "$", "猫", "🐱", "a[x]", "x" * 250, "new\nline", "accuracy", 'q"uote', "\\frac"]
 LIGHT = Recipe(
     name="light",
@@ -162,3 +168,43 @@ def test_a_report_that_fails_loses_nothing(folder, tmp_path, monkeypatch, capsys
     assert not (out / "confusion_matrix.png").exists()
     assert main(["evaluate", str(out), "--data", str(folder), "--write"]) == 0
     assert (out / "confusion_matrix.png").exists()
+
+
+@pytest.mark.parametrize("split", [None, "random"])
+def test_folds_of_any_pictures_are_tested_each(folder, tmp_path, split):
+    small = replace(LIGHT, epochs=1, data=replace(LIGHT.data, folds=3))
+    said = []
+    found = cross_validate(small, folder, split=split, out=tmp_path, say=said.append)
+    assert found.figures["count"] == 40  # each picture once
+    assert len(found.folds) == 3
+    told = json.loads((tmp_path / "folds.json").read_text())
+    assert told["split"] == (split or "stratified")
+    assert (tmp_path / "fold-2" / "train.log").is_file()
+    assert sum("Test accuracy" in line for line in said) == 3
+
+
+def test_a_model_has_a_name_of_its_own_and_tells_its_recipe(folder, tmp_path):
+    result = train(
+        LIGHT, folder, name="garden", epochs=1, limit=16, device="cpu", out=tmp_path / "run",
+        publish=tmp_path / "store", say=lambda _: None,
+    )  # fmt: skip
+    assert result.published == tmp_path / "store" / "garden"
+    assert (result.card.name, result.card.recipe["name"]) == ("garden", "light")
+    assert result.card.data["training"] == 16
+    app = create_app({"MODEL_STORE": str(tmp_path / "store"), "DEFAULT_MODEL": "garden"})
+    page = app.test_client().get("/models/garden").text
+    assert "train light.toml --data DIR --name garden --publish" in page
+    assert "These are few" in page
+
+
+def test_an_unfit_name_is_refused_before_training(folder, capsys):
+    arguments = ["train", "images", "--data", str(folder), "--name", "my garden"]
+    assert main(arguments) == 2
+    assert "letters, digits, - and _" in capsys.readouterr().err
+
+
+def test_list_and_help_do_without_torch():
+    start = "import sys; sys.modules['torch'] = None; from training.cli import main; main(['list'])"
+    command = [sys.executable, "-c", start]
+    said = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    assert "images " in said and "digits-baseline " in said

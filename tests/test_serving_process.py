@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import runpy
 import signal
 import socket
 import subprocess
@@ -285,6 +286,14 @@ def test_check_config_leaves_no_folder_behind(full_memory, store, ill):
     done = subprocess.run(command, cwd=TOP, env=environment, check=False)
     assert (done.returncode != 0) == ill
     assert not list(folder.iterdir())
+
+
+def test_gunicorn_reads_the_shipped_settings_again(monkeypatch):
+    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:1")
+    file = TOP / "gunicorn.conf.py"
+    assert runpy.run_path(str(file))["bind"] == "127.0.0.1:1"
+    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:2")
+    assert runpy.run_path(str(file))["bind"] == "127.0.0.1:2"
 
 
 def test_one_folder_of_metrics_outlives_reloads_and_none_the_server(full_memory, store):

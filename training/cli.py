@@ -19,6 +19,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
 
+RECIPES = Path(__file__).with_name("recipes")
 WITHOUT_REPORT = 3  # an exit status
 
 
@@ -79,6 +80,7 @@ def add_commands(commands: Commands) -> None:
     train.add_argument(
         "--epochs", type=int, metavar="N", help="instead of the recipe's, for a quick try"
     )
+    _add_computing(train)
     train.add_argument(
         "--publish",
         action="store_true",
@@ -101,13 +103,20 @@ def add_commands(commands: Commands) -> None:
         "compare", help="train each of a recipe's candidate networks and keep the best"
     )
     _add_runs(compare, "a recipe with [[candidates]]", "runs/NAME-compare")
+    _add_computing(compare)
     compare.set_defaults(run=_compare)
 
     folds = commands.add_parser(
         "cross-validate",
-        help="train a recipe once for each fold, and test it on people it has not seen",
+        help="train a recipe once for each fold of the data, and test it on that fold",
     )
-    _add_runs(folds, "a recipe for folders of pictures", "runs/NAME-folds")
+    _add_runs(folds, "a recipe for your own pictures", "runs/NAME-folds")
+    _add_computing(folds)
+    folds.add_argument(
+        "--split",
+        choices=["random", "stratified", "subject"],
+        help="how folds are made (as the recipe says, or stratified); subject: nobody is in two",
+    )
     folds.set_defaults(run=_cross_validate)
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
@@ -215,6 +224,15 @@ def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
 
 
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use N pictures of each part, for a quick try"
+    )
+    parser.add_argument(
+        "--device", default="auto", help="auto (the best there is), cpu, cuda, cuda:1 or mps"
+    )
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the data's files (else downloaded)"
@@ -256,6 +274,8 @@ def _train(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         name=arguments.name,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
         min_accuracy=arguments.min_accuracy,
@@ -264,7 +284,7 @@ def _train(arguments: argparse.Namespace) -> int:
     )
     print(f"Written to {trained.folder}")
     if trained.published:
-        print(f"Published in {trained.published}")
+        print(f"Published in {trained.published}: the app serves it after its next start")
     elif arguments.publish:
         print("Not published: the target was missed. --min-accuracy sets another target.")
     status = _report_status(trained.report_failure, trained.folder)
@@ -289,6 +309,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.data,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         say=_say,
     )
@@ -304,14 +326,17 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
     found = api.cross_validate(
         arguments.recipe,
         arguments.data,
+        split=arguments.split,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         say=_say,
     )
     low, high = found.figures["accuracy_interval"]
     print(
-        f"{found.recipe.name}, {len(found.folds)} folds by subject: accuracy "
+        f"{found.recipe.name}, {len(found.folds)} folds ({found.split}): accuracy "
         f"{found.figures['accuracy']:.2%} of {found.figures['count']} pictures (95 % interval "
         f"{low:.2%} to {high:.2%}), folds {min(found.folds):.2%} to {max(found.folds):.2%}; "
         f"written to {found.folder}"
@@ -353,12 +378,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from training import recipe as recipes  # noqa: PLC0415
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
 
     print("Recipes")
-    for name in recipes.shipped():
-        recipe = recipes.read(name)
-        print(f"  {name:18} {recipe.description}")
+    for file in sorted(RECIPES.glob("*.toml")):
+        print(f"  {file.stem:18} {tomllib.loads(file.read_text('utf-8'))['description']}")
     print("Models")
     for folder in model_store.folders(arguments.store):
         try:

@@ -286,7 +286,7 @@ def from_table(values: Any, name: str) -> Recipe:
 
 def to_table(recipe: Recipe) -> dict[str, Any]:
     """The TOML file, parsed, from which `read` makes `recipe`; without values that are defaults."""
-    network = NetworkRecipe("")
+    network = NetworkRecipe("any")
     default = Recipe(name="", description="", task="", network=network).to_dict()
     table = _difference(recipe.to_dict(), default)
     for holder in (table, *table.get("candidates", [])):
