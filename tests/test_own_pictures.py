@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from PIL import Image
 
 import tasks
-from tasks import InputSpec
+from tasks import InputSpec, decode
 from training import datasets
 from training.datasets import mnist, splits, storage
 from training.errors import TrainingError
@@ -360,6 +360,28 @@ def test_pictures_that_cannot_be_used_are_skipped_and_listed(tmp_path):
     assert all(row["reason"].endswith(".") for row in rows)
     with pytest.raises(TrainingError, match=r"3 of 43 .* cannot be used.*“data.most_skipped”"):
         load(tmp_path, most_skipped=0.05)
+
+
+READ = [".jfif", ".jpe", ".JPG", ".gif", ".tif", ".pgm", ".webp", ".bmp"]
+FORMATS = {".jfif": "JPEG", ".jpe": "JPEG", ".pgm": "PPM", ".tif": "TIFF"}
+
+
+def test_pictures_of_many_kinds_are_read_and_the_others_named(tmp_path):
+    fill(tmp_path)
+    read = READ + [".avif"] * decode.AVIF
+    for index, suffix in enumerate(read):
+        name = FORMATS.get(suffix, suffix[1:].replace("JPG", "JPEG"))
+        picture("light", 50 + index).convert("RGB").save(tmp_path / "light" / f"a{suffix}", name)
+    Image.new("CMYK", (8, 8), (0, 0, 0, 60)).save(tmp_path / "light" / "cmyk.tiff")
+    deep = np.full((8, 8), 201 << 8, np.uint16)
+    Image.fromarray(deep).save(tmp_path / "light" / "deep.tif")
+    Image.fromarray(deep.astype(np.float32)).save(tmp_path / "dark" / "float.tif")
+    for name in ("a.jxl", "b.svg"):
+        (tmp_path / "dark" / name).write_bytes(b"<svg>")
+    data = load(tmp_path, most_skipped=0.5)
+    assert_right(data, count=2 * COUNT + len(read) + 2)
+    skipped = [name for name, _ in data.skipped]
+    assert skipped == ["dark/a.jxl", "dark/b.svg", "dark/float.tif"]
 
 
 NAMES = ["$5 & up", "猫", "🦊 fox", "x" * 120, "it's “quoted”, with commas", "_under"]
