@@ -250,6 +250,14 @@ BROKEN = {
         "holds no picture of any class",
     ),
     "many damaged pictures": (case_damaged, "5 of 16 pictures cannot be used"),
+    "a class whose pictures are all damaged": (
+        lambda root: (
+            fill(root, count=20),
+            (root / "grey").mkdir(),
+            (root / "grey" / "1.png").write_bytes(b""),
+        ),
+        "none of the pictures in .*grey can be used",
+    ),
     "one picture a class": (lambda root: fill(root, count=1), "needs one to train on"),
     "a table without a label": (
         lambda root: broken_labels(root, b"file,colour\np/dark/1.png,dark\n"),
@@ -489,6 +497,18 @@ def test_a_limit_reads_no_more_files_than_it_needs(tmp_path):
     assert [len(part) for part in parts(few)] == [10, 1, 1]
     assert few.training.labels.bincount().tolist() == [5, 5]
     assert few.description["limit"] == 10
+
+
+@pytest.mark.parametrize("form", ["folders", "tables"])
+def test_a_limit_holds_for_parts_of_their_own(tmp_path, form):
+    fill(tmp_path, ("train", "test"), 20)
+    if form == "tables":
+        for part in ("train", "test"):
+            rows = rows_of(tmp_path / part)
+            table(tmp_path / f"{part}.csv", [(f"{part}/{file}", name) for file, name in rows])
+    data = datasets.load(PICTURES, tmp_path, "image", limit=6)
+    assert [len(part) for part in parts(data)] == [6, 3, 6]
+    assert data.test.labels.bincount().tolist() == [3, 3]
 
 
 def idx(values, kind):

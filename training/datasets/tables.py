@@ -105,13 +105,13 @@ def load(recipe: DataRecipe, files: Sequence[Path], preparer: Preparer) -> Given
         recipe.classes,
         str(files[0]),
     )
-    if preparer.limit is not None:
-        whole = torch.from_numpy(labels["training"])
-        chosen = sample(whole, needed(recipe, preparer.limit), recipe.split_seed).numpy()
-        labels["training"] = labels["training"][chosen]
-        tables["training"] = tables["training"].chosen(chosen)
     parts = {}
-    for kind, table in tables.items():
+    for kind, whole in tables.items():
+        table = whole
+        if preparer.limit is not None:
+            count = needed(recipe, preparer.limit) if kind == "training" else preparer.limit
+            chosen = sample(torch.from_numpy(labels[kind]), count, 0).numpy()
+            table, labels[kind] = whole.chosen(chosen), labels[kind][chosen]
         source, kept = _pictures(table, preparer)
         parts[kind] = Part(source, torch.from_numpy(labels[kind][kept]))
         tables[kind] = table.chosen(kept)
