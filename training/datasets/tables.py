@@ -28,12 +28,13 @@ FILES = (
     "imgname", "imgpath", "picture", "name", "id",
 )  # fmt: skip
 LABELS = (
-    "label", "labels", "class", "classname", "classlabel", "target", "category", "emotion", "digit",
-    "breed", "species",
+    "label", "labels", "class", "classname", "classlabel", "classid", "target", "category",
+    "emotion", "digit", "breed", "species",
 )  # fmt: skip
 SUBJECTS = ("subject", "subjectid", "person", "personid", "patient", "patientid")
 SPLITS = ("split", "usage", "set", "subset", "partition", "part")
 PIXELS = re.compile(r"pixel_?\d+|\d+x\d+")
+TRIED = 20  # names of files, to see where they are
 ENDINGS = ("", ".jpg", ".png", ".jpeg", ".JPG", ".tif")
 
 csv.field_size_limit(1 << 24)  # a row's pixels may stand in one field
@@ -74,6 +75,15 @@ def find(folder: Path) -> list[Path]:
             )
         return named
     return files
+
+
+def leads_to_pictures(file: Path) -> bool:
+    """Whether the table in `file` holds pixels, or names of files that are there.
+
+    Raises `TrainingError` if it cannot be read.
+    """
+    table = _read(file)
+    return bool(table.pictures) or _Finder(table).found
 
 
 def is_table(file: Path) -> bool:
@@ -126,11 +136,10 @@ def load(recipe: DataRecipe, files: Sequence[Path], preparer: Preparer) -> Given
 
 
 def _numbers(texts: list[str]) -> list[str] | list[int]:
-    """The labels as whole numbers, if all are."""
-    try:
+    """The labels as whole numbers, if all are written as such."""
+    if all(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text) for text in texts):
         return [int(text) for text in texts]
-    except ValueError:
-        return texts
+    return texts
 
 
 def _kind(text: str, table: Table) -> str:
@@ -147,23 +156,24 @@ def _pictures(table: Table, preparer: Preparer) -> tuple[Source, NDArray[np.int6
     if table.pictures:
         return preparer.array(table.pictures, table.file.name), np.arange(len(table.pictures))
     folder = table.file.parent
-    find = _Finder(folder, table.paths[0])
+    find = _Finder(table)
     return preparer.files([find(path) for path in table.paths], folder)
 
 
 class _Finder:
-    """Finds a row's file as the first row's was found: in the table's folder or one in it, with
-    the ending that was left out."""
+    """Finds the files of a table: in its folder or one in it, with the ending that was left out,
+    as the first of them that is there shows."""
 
-    def __init__(self, folder: Path, first: str) -> None:
-        inside = [place for place in visible(folder) if place.is_dir()]
-        self.folder, self.ending = folder, ""
-        for place in (folder, *inside):
-            for ending in ENDINGS:
-                self.folder, self.ending = place, ending
-                if self(first).is_file():
-                    return
-        self.folder, self.ending = folder, ""
+    def __init__(self, table: Table) -> None:
+        self.folder, self.ending, self.found = table.file.parent, "", True
+        inside = [place for place in visible(self.folder) if place.is_dir()]
+        for name in table.paths[:TRIED]:
+            for place in (table.file.parent, *inside):
+                for ending in ENDINGS:
+                    self.folder, self.ending = place, ending
+                    if self(name).is_file():
+                        return
+        self.folder, self.ending, self.found = table.file.parent, "", False
 
     def __call__(self, name: str) -> Path:
         return self.folder / (name.replace("\\", "/") + self.ending)
