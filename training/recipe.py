@@ -66,7 +66,7 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     labels: Literal["original", "mixed", "ferplus"] = "original"
     handwriting: Count = 0
     most_skipped: Share = 0.1
-    memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.5
+    memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.25
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:
