@@ -11,11 +11,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from msgspec.structs import replace
 from PIL import Image
+from samples import card, script
 
 import model_store
 from app import create_app
+from model_store import save
 from training import report, train
 from training.api import cross_validate
 from training.cli import main
@@ -55,6 +58,17 @@ def answers(classes, count, right=0.6):
     probabilities = chooser.random((count, classes), dtype=np.float32)
     probabilities[np.arange(count), told] += 1
     return truth, probabilities / probabilities.sum(1, keepdims=True)
+
+
+class Many(torch.nn.Module):
+    """Answers with so many labels, each as likely as the others."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(pictures), self.count), 1 / self.count)
 
 
 def pictures(folder, count=20):
@@ -111,6 +125,25 @@ def test_many_classes_are_reported_by_what_is_confused_most(tmp_path):
     assert figures["class 7"]["support"] == (truth == 7).sum()
     pictures = {file.name for file in tmp_path.glob("*.png")}
     assert pictures == {"confusions.png"}
+
+
+def test_the_page_of_many_classes_shows_the_weakest_and_what_is_confused(tmp_path):
+    names = [f"class {index}" for index in range(report.MANY + 1)]
+    truth, probabilities = answers(len(names), 500)
+    many = card("many", task="image", labels=names)
+    save(script(Many(len(names))), many, tmp_path / "many")
+    report.write(tmp_path / "many", names, truth, probabilities)
+    app = create_app({"MODEL_STORE": str(tmp_path), "DEFAULT_MODEL": "many"})
+    page = app.test_client().get("/models/many").text
+    shown = re.search(r'data-testid="confused">(.*?)</ol>', page, re.S)[1]
+    figures = json.loads((tmp_path / "many" / "report.json").read_text())
+    true, told, _ = figures["confusions"][0]
+    assert f"<b>{true}</b> taken for <b>{told}</b>" in shown
+    weakest = re.search(r'data-testid="classes">(.*?)</table>', page, re.S)[1]
+    assert weakest.count('<th scope="row">') == 10
+    every = re.search(r'data-testid="all-classes">(.*?)</table>', page, re.S)[1]
+    assert every.count('<th scope="row">') == len(names) + 1  # and their mean
+    assert "and 15 more" in page
 
 
 @pytest.mark.parametrize(("count", "advice"), [(40, True), (4000, False)])
@@ -211,10 +244,11 @@ def test_a_range_test_suggests_a_learning_rate(folder, tmp_path, capsys):
     out = tmp_path / "rates"
     arguments = ["lr-range", str(recipe), "--data", str(folder), "--out", str(out)]
     assert main(arguments) == 0
-    suggested = float(re.search(r"lr = (\S+);", capsys.readouterr().out)[1])
+    suggested = float(re.search(r"lr = (\S+) ", capsys.readouterr().out)[1])
     with (out / "lr_range.csv").open(newline="") as file:
         rates = [float(row["lr"]) for row in csv.DictReader(file)]
-    assert rates[0] < suggested < rates[-1] <= 10
+    assert rates == sorted(rates)
+    assert rates[0] < suggested < rates[-1]
     assert (out / "lr_range.png").is_file()
 
 
