@@ -20,7 +20,7 @@ import model_store
 from app import create_app
 from model_store import save
 from training import report, train
-from training.api import cross_validate
+from training.api import checkpoint_folder, cross_validate
 from training.cli import main
 from training.errors import TrainingError
 from training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe
@@ -263,3 +263,10 @@ def test_list_and_help_do_without_torch():
     command = [sys.executable, "-c", start]
     said = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
     assert "images " in said and "digits-baseline " in said
+
+
+def test_a_model_is_found_beside_a_folder_of_pictures_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "garden").mkdir()
+    save(script(Many(2)), card("garden", labels=["a", "b"]), tmp_path / "store" / "garden")
+    assert checkpoint_folder("garden", "store").resolve() == tmp_path / "store" / "garden"

@@ -437,9 +437,11 @@ def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
     """The folder of a checkpoint, given as its file, the folder, or a name in the store."""
     given = Path(model)
     folder = given.parent if given.name == model_store.CHECKPOINT else given
-    for place in (folder, Path(store) / folder):
-        if place.is_dir():
-            return place
+    places = [place for place in (folder, Path(store) / folder) if place.is_dir()]
+    # A folder of pictures may be called as the model is that was trained on them.
+    holding = [place for place in places if (place / model_store.CARD).is_file()]
+    if places:
+        return (holding or places)[0]
     raise TrainingError(
         f"there is no checkpoint {given}; name a folder that holds model.pt, or a model of the "
         f"store {store}"

@@ -591,5 +591,7 @@ def _endless(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
 
 def suggested_lr(rows: list[dict[str, float]]) -> float:
     """The learning rate to train with, by a range test: that at which the loss falls fastest."""
-    falls = [before["loss"] - after["loss"] for before, after in itertools.pairwise(rows)]
+    lowest = rows.index(min(rows, key=lambda row: row["loss"]))  # beyond, it falls after a rise
+    until = rows[: max(lowest, 1) + 1]
+    falls = [before["loss"] - after["loss"] for before, after in itertools.pairwise(until)]
     return rows[falls.index(max(falls))]["lr"]
