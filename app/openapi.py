@@ -55,7 +55,7 @@ OF_PICTURES = (
         "Send it at a smaller size."
     ),
     UnsupportedMediaType(
-        f"HEIC pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
+        f"TIFF pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
     ),
     blank_picture(),
 )
