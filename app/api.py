@@ -17,7 +17,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app import form
 from app.answers import Cards, Predictions, Unavailable, documented, json_response
-from app.body import SMALL, hold_until_sent, whole_body
+from app.body import SMALL, whole_body
 from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
@@ -92,7 +92,7 @@ def predict_route() -> Response:
     results = predict(model, uploads, options)
     count_results(model.card.name, results)
     ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
-    answer = json_response(
+    return json_response(
         Predictions(
             model=model.card.name,
             version=model.card.version,
@@ -101,7 +101,6 @@ def predict_route() -> Response:
             elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
         )
     )
-    return hold_until_sent(answer)
 
 
 @api.get("/models")

@@ -5,34 +5,37 @@ from __future__ import annotations
 import io
 import math
 import threading
-from functools import partial
-from typing import IO, cast
+from typing import cast
 
-from flask import Flask, Request, Response, current_app, request
+from flask import Flask, Request, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
 
 SMALL = 64 * 1024  # bytes of a body, such as a digit's, that always finds room
-PIECE = 64 * 1024  # bytes that are read at once
+PIECE = 256 * 1024  # bytes that are read at once
 
 
 class Held:
-    """The bytes of bodies and of large answers that a worker holds."""
+    """The bytes of bodies that a worker holds."""
 
     def __init__(self) -> None:
         self._own = threading.Lock()
         self.bytes = 0
 
+    def check(self, count: int, most: int) -> None:
+        """Raises `Busy` if there is no room for `count` bytes more, where `most` may be held."""
+        if self.bytes + count > most:
+            raise Busy(
+                "The server holds as many pictures as it has memory for. Wait 5 s, then send it "
+                "again.",
+                {"Retry-After": "5"},
+            )
+
     def add(self, count: int, most: int) -> None:
-        """Adds `count` bytes; raises `Busy` if they would then be more than `most`."""
+        """Adds `count` bytes, after a `check`."""
         with self._own:
-            if self.bytes + count > most:
-                raise Busy(
-                    "The server holds as many pictures as it has memory for. Wait 5 s, then send "
-                    "it again.",
-                    {"Retry-After": "5"},
-                )
+            self.check(count, most)
             self.bytes += count
 
     def remove(self, count: int) -> None:
@@ -44,24 +47,15 @@ class Held:
 HELD = Held()
 
 
-class InMemory(Request):
-    """A request whose files stay in memory: bodies are limited, and the disk may be full."""
+class CountedRequest(Request):
+    """A request that counts in `HELD`."""
 
-    held = 0  # bytes that count in `HELD`
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()
+    held = 0  # bytes
 
 
 def register(app: Flask) -> None:
     """Makes `app` count what its requests hold until they are answered."""
-    app.request_class = InMemory
+    app.request_class = CountedRequest
     app.teardown_request(_release)
 
 
@@ -70,32 +64,25 @@ def whole_body() -> bytes:
 
     The request does not keep them.
     """
-    pieces: list[bytes] = []
-    size, end = 0, request.content_length or math.inf
+    content, end = io.BytesIO(), request.content_length or math.inf
+    HELD.check((request.content_length or 0) - SMALL, _most())  # without reading any of it
     try:
-        while size < end and (piece := request.stream.read(PIECE)):
-            pieces.append(piece)
-            size += len(piece)
-            _hold(size - SMALL)
+        while content.tell() < end:
+            piece = request.stream.read(int(min(PIECE, end - content.tell())))
+            if not piece:
+                break
+            content.write(piece)
+            _hold(content.tell() - SMALL)
     except (Busy, HTTPException, MemoryError):
         raise
     except Exception as error:  # gunicorn's own, for a badly chunked body
         raise BadRequest("The body is not valid HTTP. Send it again.") from error
-    return b"".join(pieces)
-
-
-def hold_until_sent(response: Response) -> Response:
-    """Makes a large answer count in `HELD` until the client has it; raises `Busy`."""
-    count = (response.content_length or 0) - SMALL
-    if count > 0:
-        HELD.add(count, _most())
-        response.call_on_close(partial(HELD.remove, count))
-    return response
+    return content.getvalue()  # which, unlike a join of pieces, copies nothing
 
 
 def _hold(count: int) -> None:
     """Makes the request hold `count` bytes in all."""
-    this = cast(InMemory, request)
+    this = cast(CountedRequest, request)
     if count > this.held:
         HELD.add(count - this.held, _most())
         this.held = count
@@ -108,6 +95,6 @@ def _most() -> int:
 
 
 def _release(_: BaseException | None) -> None:
-    this = cast(InMemory, request)
+    this = cast(CountedRequest, request)
     HELD.remove(this.held)
     this.held = 0

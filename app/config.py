@@ -14,7 +14,7 @@ DEFAULTS: dict[str, int | str] = {
     "MAX_IMAGES": 100,  # of a request
     "MAX_SECONDS": 20,  # of work on a request's pictures
     "MAX_WAIT": 30,  # seconds that a request with much work may wait for others
-    "MAX_HELD": 192 * 1024 * 1024,  # bytes of all requests' bodies in a worker
+    "MAX_HELD": 128 * 1024 * 1024,  # bytes of all requests' bodies in a worker
     "ARRIVAL_SECONDS": 60,  # in which a request must arrive, and its answer be taken; gunicorn's
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # for requests that name none

@@ -17,7 +17,8 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from app.answers import Count, Score, documented, json_response
-from app.body import SMALL, hold_until_sent, whole_body
+from app.body import SMALL, whole_body
+from app.engines import ENGINES
 from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
 from app.models import Model, models
@@ -215,7 +216,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
         ModelMetadata(
             card.name,
             [card.version],
-            models().platform,
+            ENGINES["onnx"].platform if card.onnx_only else models().platform,
             [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
             [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
             ModelParameters(card.labels),
@@ -247,14 +248,12 @@ def infer(name: str, version: str | None = None) -> Response:
     answer = InferResponse(model.card.name, model.card.version, [output], asked.id or UNSET)
     if not _wants_bytes(asked):
         output.data = [round(value, 9) for value in probabilities.ravel().tolist()]
-        return hold_until_sent(json_response(answer))
+        return json_response(answer)
     tensor = probabilities.tobytes()
     output.parameters = OutputParameters(len(tensor))
     head = msgspec.json.encode(answer)
-    return hold_until_sent(
-        Response(
-            head + tensor, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
-        )
+    return Response(
+        head + tensor, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
     )
 
 
