@@ -33,7 +33,7 @@ COPY model_store model_store
 COPY static static
 COPY tasks tasks
 COPY templates templates
-COPY gunicorn.conf.py wsgi.py ./
+COPY LICENSE NOTICE gunicorn.conf.py wsgi.py ./
 RUN python -m app check
 
 USER glimpse

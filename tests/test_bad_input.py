@@ -87,7 +87,6 @@ PROBLEMS = {
     "blank": (body(encode(Image.new("L", (280, 280), 255))), 422, "blank"),
     "transparent": (body(encode(Image.new("RGBA", (280, 280)))), 422, "blank"),
     "1×1": (body(encode(Image.new("RGB", (1, 1)))), 422, "blank"),
-    "heic": (body(b"\0\0\0\x18ftypheic" + NOISE), 415, "HEIC"),
     "tiff": (body(encode(seven(), "TIFF")), 415, "TIFF"),
     "pdf": (body(b"%PDF-1.7\n"), 415, "PDF"),
     "svg": (body(b"<svg xmlns='http://www.w3.org/2000/svg'/>"), 415, "SVG"),

@@ -96,6 +96,14 @@ def test_the_image_installs_what_serving_needs_by_its_hash():
     assert "://" not in text
 
 
+def test_the_licence_of_every_package_is_told():
+    files = [file.name for file in TOP.glob("requirements*.txt")]
+    named = {each.name for file in files for each in own(file)}
+    named |= set(re.findall(r"^([a-z0-9-]+)==", (TOP / "requirements.lock").read_text(), re.M))
+    rows = re.findall(r"^\| ([a-z0-9, -]+) \|", (TOP / "docs" / "licences.md").read_text(), re.M)
+    assert named - {name for row in rows for name in row.split(", ")} == set()
+
+
 def test_every_package_of_the_checkout_is_named():
     tops = [file.parent for file in TOP.glob("*/__init__.py")]
     folders = [file.parent.relative_to(TOP) for top in tops for file in top.rglob("__init__.py")]

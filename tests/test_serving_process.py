@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -17,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from gunicorn.app.wsgiapp import WSGIApplication
 from PIL import Image
 from samples import encode
 from test_bad_input import BOMB
@@ -274,6 +274,16 @@ def workers(process):
     return sorted(listing.stdout.split())
 
 
+def test_a_reload_reads_the_shipped_settings_again(monkeypatch):
+    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:1")
+    monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", str(TOP / "gunicorn.conf.py"), "wsgi:app"])
+    served = WSGIApplication()
+    assert served.cfg.bind == ["127.0.0.1:1"]
+    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:2")
+    served.reload()
+    assert served.cfg.bind == ["127.0.0.1:2"]
+
+
 @pytest.mark.parametrize("ill", [False, True], ids=["well", "ill"])
 def test_check_config_leaves_no_folder_behind(full_memory, store, ill):
     config, folder = full_memory
@@ -286,14 +296,6 @@ def test_check_config_leaves_no_folder_behind(full_memory, store, ill):
     done = subprocess.run(command, cwd=TOP, env=environment, check=False)
     assert (done.returncode != 0) == ill
     assert not list(folder.iterdir())
-
-
-def test_gunicorn_reads_the_shipped_settings_again(monkeypatch):
-    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:1")
-    file = TOP / "gunicorn.conf.py"
-    assert runpy.run_path(str(file))["bind"] == "127.0.0.1:1"
-    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:2")
-    assert runpy.run_path(str(file))["bind"] == "127.0.0.1:2"
 
 
 def test_one_folder_of_metrics_outlives_reloads_and_none_the_server(full_memory, store):

@@ -295,7 +295,7 @@ UPRIGHT = {
 TURNED = {
     "JPEG": lambda: encode(sample(), "JPEG", exif=turned(), quality=95),
     "PNG": lambda: encode(sample(), exif=turned()),
-    "AVIF": lambda: encode(sample(), "AVIF", exif=turned()),
+    "AVIF": lambda: encode(sample(), "AVIF", exif=turned(), quality=95),
 }
 
 
@@ -315,6 +315,29 @@ def test_exif_turns_a_picture(name):
     assert (picture.width, picture.height) == SIZE[::-1]
 
 
+needs_avif = pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+
+
+@needs_avif
+@pytest.mark.parametrize(
+    "options", [{}, {"save_all": True, "append_images": [sample().resize((610, 400))]}]
+)
+def test_an_avif_is_measured_by_what_is_coded(options):
+    """Decoders take memory for that, whatever the container says; a film shows its first frame."""
+    made = encode(sample().resize((610, 400)), "AVIF", **options)
+    assert decode(made, 610 * 400).width == 610
+    at = made.index(b"ispe") + 8
+    with pytest.raises(TooLarge, match=f"has {610 * 400} pixels"):
+        decode(made[:at] + struct.pack(">II", 61, 40) + made[at + 8 :], 610 * 400 - 1)
+
+
+@needs_avif
+def test_an_avif_of_which_nothing_is_found_is_damaged():
+    made = encode(sample(), "AVIF")
+    with pytest.raises(UnreadableImage, match="AVIF file is damaged"):
+        decode(made.replace(b"iloc", b"free"), LIMIT)
+
+
 @pytest.mark.parametrize(
     ("head", "name"),
     [
@@ -328,6 +351,12 @@ def test_exif_turns_a_picture(name):
 def test_other_formats_are_named(head, name):
     with pytest.raises(UnsupportedMediaType, match=f"^{name} pictures are not supported. Convert"):
         decode(head + bytes(40), LIMIT)
+
+
+@pytest.mark.parametrize("content", [b"BMW is a car", b"RIFF\x24\0\0\0WAVEfmt ", b"PNG", b"GIF"])
+def test_what_only_begins_like_a_picture_is_none(content):
+    with pytest.raises(UnreadableImage, match=r"^This is not an image\. Send a PNG"):
+        decode(content, LIMIT)
 
 
 def test_heic_is_read_or_named():

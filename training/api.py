@@ -11,6 +11,7 @@ module is quick.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -120,6 +121,17 @@ class CrossValidated:
     figures: dict[str, Any]
     folds: list[float]
     split: str
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """A learning-rate range test: its steps, each with `lr` and `loss`, and the rate to train with,
+    at which the loss falls fastest.
+    """
+
+    rows: list[dict[str, float]]
+    suggested: float
+    folder: Path
 
 
 def train(
@@ -361,6 +373,34 @@ def cross_validate(
     summary = {**figures, "folds": accuracies, "split": split}
     (folder / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return CrossValidated(chosen, folder, figures, accuracies, split)
+
+
+def lr_range(
+    recipe: str | Path | Recipe,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> LrRange:
+    """Trains with a learning rate that rises step by step, to see which are too low or too high.
+
+    Writes lr_range.csv and .png into `out` (runs/NAME-lr-range). The arguments are those of
+    `train`. Raises `TrainingError`.
+    """
+    from training import loop, report  # noqa: PLC0415
+
+    chosen = with_changes(recipe)
+    folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-lr-range"
+    rows = loop.lr_range(chosen, load(chosen, data, limit), device=device)
+    suggested = loop.suggested_lr(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lr_range.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, ["lr", "loss"])
+        table.writeheader()
+        table.writerows(rows)
+    report.draw_lr_range(rows, suggested, folder / "lr_range.png")
+    return LrRange(rows, suggested, folder)
 
 
 def with_changes(

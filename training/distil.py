@@ -31,6 +31,8 @@ def distil(
     store: str | Path = model_store.ROOT,
     out: str | Path | None = None,
     epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     publish: str | Path | None = None,
     min_accuracy: float | None = None,
@@ -51,13 +53,14 @@ def distil(
     network, card = load_either(checkpoint_folder(teacher, store))
     chosen = with_changes(recipe, name=name, epochs=epochs)
     check_split(chosen.name, chosen.data, card.name, data_of(card))
-    held = load(chosen, data)
+    held = load(chosen, data, limit)
     _check_pupil(card, chosen, held)
     taught = taught_by(network, card, held, temperature=temperature, share=share)
     return train(
         chosen,
         taught,
         out=out,
+        device=device,
         resume=resume,
         publish=publish,
         min_accuracy=min_accuracy,

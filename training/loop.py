@@ -336,6 +336,7 @@ def train(
     Raises `TrainingError`.
     """
     chosen = devices.choose(distributed.join(device))
+    devices.prepare(chosen)
     if not distributed.is_writer():
         say, each_epoch = _unsaid, None
     with sentences(chosen):

@@ -288,6 +288,17 @@ def draw_curves(history: list[dict[str, float]], file: Path) -> None:
     _save(figure, file)
 
 
+def draw_lr_range(rows: list[dict[str, float]], suggested: float, file: Path) -> None:
+    """The loss at each learning rate of a range test, and the `suggested` rate."""
+    figure, panel = plt.subplots(figsize=(7, 4), layout="constrained")
+    panel.plot([row["lr"] for row in rows], [row["loss"] for row in rows])
+    panel.axvline(suggested, color="grey", linestyle=":", label=f"falls fastest at {suggested:.1e}")
+    panel.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss", xscale="log")
+    panel.grid(alpha=0.3)
+    panel.legend()
+    _save(figure, file)
+
+
 def draw_matrix(matrix: NDArray[np.int64], names: list[str], file: Path) -> None:
     """The confusion matrix: rows are true labels, coloured by the share of the row.
 

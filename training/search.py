@@ -132,6 +132,10 @@ def search(
         candidate = with_settings(short, settings)
         try:
             value = _trained(candidate, held, trial, chosen)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "The trials so far are saved: continue with --resume."
+            ) from None
         except optuna.TrialPruned as reason:
             study.tell(trial, state=TrialState.PRUNED)
             outcome = f"stopped, {reason}"
@@ -193,7 +197,7 @@ def _study(folder: Path, recipe: Recipe, data: Data, *, resume: bool) -> optuna.
         pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
         load_if_exists=True,
     )
-    asked = json.loads(json.dumps({"recipe": recipe.to_dict(), "training": len(data.training)}))
+    asked = json.loads(json.dumps({"recipe": recipe.to_dict(), "data": data.fingerprint}))
     if study.user_attrs.get("asked", asked) != asked:
         raise TrainingError(
             f"{file} is a search with another recipe, --epochs, --limit or data; choose another "
@@ -280,11 +284,13 @@ def _table(study: optuna.Study, recipe: Recipe, keys: list[str]) -> str:
     ended = [trial for trial in _finished(study) if trial.state == TrialState.COMPLETE]
     stopped = [trial for trial in _finished(study) if trial.state == TrialState.PRUNED]
     ended.sort(key=lambda trial: sign * (trial.value or 0))
+    own = study.user_attrs[OWN]
+    no_gain = " No trial was better." if sign * (study.best_value - own) >= 0 else ""
     lines = [
         f"# A search of {recipe.name}",
         "",
         f"{len(ended)} trials came to their end, {len(stopped)} were stopped early. The recipe's "
-        f"own settings, as long: {_told(study.user_attrs[OWN], recipe)}.",
+        f"own settings, as long: {_told(own, recipe)}.{no_gain}",
         "",
         "| setting | importance |",
         "| --- | --- |",
