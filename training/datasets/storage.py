@@ -53,7 +53,7 @@ class Unnamed:
         """Fills a buffer with the bytes from `start`."""
         with self._lock:
             self._file.seek(start)
-            self._file.readinto(into)  # type: ignore[attr-defined]
+            self._file.readinto(into)
 
 
 @dataclass(frozen=True)

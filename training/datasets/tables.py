@@ -228,7 +228,8 @@ def _square(texts: list[str], number: int) -> NDArray[np.uint8]:
         side = math.isqrt(len(values) // channels)
         if len(values) and side * side * channels == len(values):
             shape = (side, side) if channels == 1 else (side, side, channels)
-            return values.round().astype(np.uint8).reshape(shape)
+            pixels: NDArray[np.uint8] = values.round().astype(np.uint8).reshape(shape)
+            return pixels
     raise ValueError(f"the {len(values)} pixels of row {number} make no square picture")
 
 
