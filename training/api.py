@@ -170,7 +170,8 @@ def train(
     held = data if isinstance(data, datasets.Data) else load(chosen, data, limit)
     folder = Path(out) if out is not None else Path("runs") / model
     with _logged(folder, say, keep=resume) as tell:
-        datasets.write_skipped(held, folder)
+        if distributed.is_writer():
+            datasets.write_skipped(held, folder)
         progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
         try:
             result = loop.train(
