@@ -55,7 +55,7 @@ OF_PICTURES = (
         "Send it at a smaller size."
     ),
     UnsupportedMediaType(
-        f"HEIC pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
+        f"TIFF pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
     ),
     blank_picture(),
 )
@@ -128,7 +128,9 @@ def _predict() -> Schema:
         },
         "description": f"Pictures are {FORMAT_NAMES} files. Parameters are taken from the query, "
         "the form or the JSON; the body takes precedence. If one of several pictures fails, its "
-        "problem replaces its result; if all fail, the response is the first one’s problem.",
+        "problem replaces its result; if all fail, the response is the first one’s problem. A "
+        f"picture may have {current_app.config['MAX_PIXELS']} pixels, all different pictures of a "
+        f"request together {current_app.config['MAX_PIXELS_IN_ALL']}.",
         "parameters": [
             {
                 "name": name,

@@ -175,7 +175,7 @@ def test_a_default_model_that_fails_at_a_picture_is_missing(run, root):
     save(script(Brittle()), card(), root / "digits")
     status, lines = run()
     assert status == 1
-    assert "model digits: it fails on a picture" in lines_of("missing", lines)[0]
+    assert "model digits: The network of the model digits failed" in lines_of("missing", lines)[0]
 
 
 def test_a_default_model_that_is_not_in_the_store_is_missing(run, monkeypatch):

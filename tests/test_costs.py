@@ -449,7 +449,7 @@ def test_memory_that_runs_out_anywhere_is_no_fault_of_the_server(client, png, mo
 
 
 def failing(error):
-    def fail(*_):
+    def fail(*_, **__):
         raise error
 
     return fail

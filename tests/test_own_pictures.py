@@ -509,7 +509,7 @@ def test_a_limit_reads_no_more_files_than_it_needs(tmp_path):
     few = datasets.load(replace(PICTURES, validation=0.1, test=0.1), tmp_path, "image", limit=10)
     assert [len(part) for part in parts(few)] == [10, 1, 1]
     assert few.training.labels.bincount().tolist() == [5, 5]
-    assert few.description["limit"] == 10
+    assert few.description["limit"] == "at most 10 pictures of each part"
 
 
 @pytest.mark.parametrize("form", ["folders", "tables"])
