@@ -9,9 +9,12 @@ Prints the validation and the test accuracy of each recipe and seed.
 from __future__ import annotations
 
 import argparse
+import sys
+from pathlib import Path
 
 from msgspec.structs import replace
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 from training import loop, report, search
 from training.api import load, with_changes
 
