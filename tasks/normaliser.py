@@ -18,6 +18,7 @@ SIZE = 28  # side of the result, pixels
 BOX = 20  # the digit's longer side in it, pixels
 STROKE = (1.8, 3.6)  # a mean stroke width outside this range is dilated or eroded into it, pixels
 WORKING = 192  # the longer side for finding strokes, pixels
+CLOSER = 144  # the same where most of the picture is the digit
 FINE = 4  # stroke width is corrected at this many times the final resolution
 PEAK = 20  # the mean of so many strongest pixels is the peak strength
 SMALL = 48  # a longer side below which strokes are as fine as noise, pixels
@@ -27,7 +28,11 @@ FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the ba
 
 PREPROCESSING = {"method": "ink", "size": SIZE, "box": BOX, "stroke": list(STROKE)}
 
+# By this curve, blurred or enlarged strokes get crisp edges as in MNIST.
+CRISP = [round(min(max((value / 255 - 0.2) / 0.5, 0), 1) * 255) for value in range(256)]
+
 Grey = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 
@@ -46,8 +51,7 @@ class Digit:
 
 def normalise(image: Image.Image) -> NDArray[np.uint8]:
     """All strokes in `image` as one digit: uint8 (28, 28). Raises `BlankError`."""
-    normal = _normal(_grey(image))
-    return (normal or read(image)[0]).pixels
+    return read(image)[0].pixels
 
 
 def read(image: Image.Image) -> list[Digit]:
@@ -62,15 +66,12 @@ def read(image: Image.Image) -> list[Digit]:
     """
     grey = _grey(image)
     normal = _normal(grey)
-    try:
-        ink, box = _find(_working_size(grey, WORKING))
-    except BlankError:
-        if normal is None:
-            raise
+    if normal:
         return [normal]
+    ink, box = _find(_working_size(grey, WORKING))
     factor = max(grey.size) / max(ink.shape)
     near = (0, 0, *grey.size)
-    if factor > 1:
+    if factor > 1 and max(box[2] - box[0], box[3] - box[1]) < BOX * FINE:
         # Look again, closer, at a square round the digit.
         left, top, right, bottom = (edge * factor for edge in box)
         reach = 0.8 * max(right - left, bottom - top) + 2 * factor
@@ -81,14 +82,14 @@ def read(image: Image.Image) -> list[Digit]:
             min(round(x + reach), grey.width),
             min(round(y + reach), grey.height),
         )
-        ink, box = _find(_working_size(grey.crop(near), WORKING))
-    whole = normal or _digit_of(ink, box, near)
+        ink, box = _find(_working_size(grey.crop(near), CLOSER))
+    whole = _digit_of(ink, box, near)
     parts = side_by_side(ink)
     if len(parts) < 2:
         return [whole]
     # Each digit at the size that a single digit would have.
     with contextlib.suppress(BlankError):
-        finer, _ = _find(_working_size(grey.crop(near), WORKING * min(len(parts), 4)))
+        finer, _ = _find(_working_size(grey.crop(near), CLOSER * min(len(parts), 4)))
         again = side_by_side(finer)
         if len(again) == len(parts):
             ink, parts = finer, again
@@ -153,10 +154,8 @@ def _grey(image: Image.Image) -> Image.Image:
         image = _on_contrasting_ground(image)
     if image.mode != "RGB":
         return image.convert("L")
-    small = np.asarray(image.reduce(max(1, max(image.size) // 128)), np.float32)
-    luma = small @ np.array([0.299, 0.587, 0.114], np.float32)
-    channels = [luma, *np.moveaxis(small, 2, 0)]
-    spread = [float(np.ptp(np.percentile(channel, (1, 99)))) for channel in channels]
+    small = image.reduce(max(1, max(image.size) // 128))
+    spread = [_spread(channel) for channel in (small.convert("L"), *small.split())]
     best = int(np.argmax(spread))
     # Luma has the least noise: another channel must have clearly more contrast.
     if best == 0 or spread[best] < 1.5 * spread[0]:
@@ -164,13 +163,22 @@ def _grey(image: Image.Image) -> Image.Image:
     return image.getchannel(best - 1)
 
 
+def _spread(channel: Image.Image) -> int:
+    """The grey levels between the darkest and the lightest hundredth of a picture."""
+    below = np.cumsum(channel.histogram())
+    return int(np.searchsorted(below, 0.99 * below[-1]) - np.searchsorted(below, 0.01 * below[-1]))
+
+
 def _on_contrasting_ground(image: Image.Image) -> Image.Image:
     """Lays a transparent drawing on white, or on black where its own colour is light."""
-    alpha = np.asarray(image.getchannel("A"), np.float32)
-    if alpha.min() == 255:
+    if image.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGB")
-    weight = float(alpha.sum())
-    lightness = float((np.asarray(image.convert("L"), np.float32) * alpha).sum()) / max(weight, 1)
+    factor = max(1, max(image.size) // 128)
+    size = max(1, image.width // factor), max(1, image.height // factor)
+    small = image.resize(size, Image.Resampling.NEAREST)
+    alpha = np.asarray(small.getchannel("A"), np.float32)
+    light = np.asarray(small.convert("L"), np.float32)
+    lightness = float((light * alpha).sum()) / max(float(alpha.sum()), 1)
     ground = Image.new("RGBA", image.size, "white" if lightness < 128 else "black")
     return Image.alpha_composite(ground, image).convert("RGB")
 
@@ -185,7 +193,7 @@ def _working_size(grey: Image.Image, longest: int) -> Image.Image:
 
 def _find(image: Image.Image) -> tuple[Grey, Box]:
     """The strokes of a one-channel picture, 0..1, and their box (left, top, right, bottom)."""
-    strength, noise = _strength(np.asarray(image, np.float32))
+    strength, noise = _strength(np.asarray(image))
     least = max(9 * noise, FAINTEST)
     mask, level = _digit(strength, least)
     at_edge = _edge_of_the_paper(strength, least)
@@ -214,7 +222,11 @@ def _find(image: Image.Image) -> tuple[Grey, Box]:
 
 def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
     """The mask of the digit, and its typical strength; raises `BlankError`."""
-    strongest = np.partition(strength.ravel(), -PEAK)[-PEAK:] if strength.size > PEAK else strength
+    strongest = strength[strength > 0.5 * strength.max()]
+    if strongest.size < PEAK:
+        strongest = strength.ravel()
+    if strongest.size > PEAK:
+        strongest = np.partition(strongest, -PEAK)[-PEAK:]
     strong = strength > max(0.5 * float(strongest.mean()), least)
     if not strong.any():
         raise BlankError("no strokes found")
@@ -327,36 +339,60 @@ def _at_border(mask: Mask) -> bool:
     return bool(mask[:2].any() or mask[-2:].any() or mask[:, :2].any() or mask[:, -2:].any())
 
 
-def _strength(grey: Grey) -> tuple[Grey, float]:
+def _strength(grey: Bytes) -> tuple[Grey, float]:
     """How far each pixel differs from the background, in grey levels, and the noise."""
-    if _ink_is_light(grey - _light(grey)):
+    even = _even_ground(grey)
+    if even is not None:
+        return even, 0.0
+    if _ink_is_light(grey):
         grey = 255 - grey
     residual = _ground(grey) - grey
     noise = _noise(grey)
     # Strokes may cover most of a tight crop, so a low percentile stands for the background.
-    centre = float(np.percentile(residual[::2, ::2], 30)) + 0.5 * noise
-    return np.clip(residual - centre, 0, None), noise
+    centre = _quantile(residual[::2, ::2], 0.3) + 0.5 * noise
+    return np.clip(residual - np.float32(centre), 0, None), noise
 
 
-def _noise(grey: Grey) -> float:
+def _even_ground(grey: Bytes) -> Grey | None:
+    """The same where most of the picture has one value, as a drawing has, or none."""
+    counts = np.bincount(grey.ravel(), minlength=256)
+    level = int(counts.argmax())
+    darker, lighter = int(counts[:level].sum()), int(counts[level + 1 :].sum())
+    if counts[level] < 0.5 * grey.size or min(darker, lighter) > 0.001 * grey.size:
+        return None
+    strength = grey.astype(np.float32) - level
+    return np.clip(strength if lighter > darker else -strength, 0, None)
+
+
+def _quantile(values: NDArray[np.uint8 | np.int16], part: float) -> int:
+    """The value below which lies that `part` of `values`, none of which is negative."""
+    below = np.cumsum(np.bincount(values.ravel()))
+    return int(np.searchsorted(below, part * below[-1]))
+
+
+def _noise(grey: Bytes) -> float:
     """The standard deviation of the noise, from second differences, which ignore slopes."""
     apart = 3  # pixels: the blur of a camera correlates neighbours
     if max(grey.shape) < SMALL or grey.shape[1] <= 2 * apart:
         return 0.0
-    across = grey[:, : -2 * apart] - 2 * grey[:, apart:-apart] + grey[:, 2 * apart :]
-    return float(np.median(np.abs(across[::2, ::2]))) / (0.6745 * math.sqrt(6))
+    rows = grey[::2].astype(np.int16)
+    left, right = rows[:, : -2 * apart : 2], rows[:, 2 * apart :: 2]
+    across = np.abs(left - 2 * rows[:, apart:-apart:2] + right)
+    return _quantile(across, 0.5) / (0.6745 * math.sqrt(6))
 
 
-def _light(grey: Grey) -> Grey:
-    """Uneven light on the background: a quadratic surface through most of the picture's rim.
+def _ink_is_light(grey: Bytes) -> bool:
+    """Whether the pixels furthest from the background are lighter than it.
 
-    Fitted by iteratively reweighted least squares (Holland and Welsch, 1977), which ignores
-    the strokes; the inside has a low weight, since strokes fill it in a tight crop.
+    The background is a quadratic surface through most of the picture's rim, for uneven light. It
+    is fitted by iteratively reweighted least squares (Holland and Welsch, 1977), which ignores the
+    strokes; the inside has a low weight, since strokes fill it in a tight crop.
     """
-    small = _reduced(grey, 48)
-    rim = _rim(small).ravel()
-    terms = _quadratic(*small.shape)
+    factor = max(1, max(grey.shape) // 48)
+    small = np.asarray(Image.fromarray(grey).reduce(factor))
+    inside, terms = _frame(*small.shape)
     values = small.ravel().astype(float)
+    rim = ~inside
     base = np.where(rim, 1.0, 0.1)
     surface = np.full_like(values, np.median(values[rim]))
     for _ in range(4):
@@ -364,71 +400,64 @@ def _light(grey: Grey) -> Grey:
         weighted = terms.T * (base / (1 + (off / (1.5 * np.median(off[rim]) + 2)) ** 2))
         factors = np.linalg.solve(weighted @ terms + 1e-6 * np.eye(6), weighted @ values)
         surface = terms @ factors
-    flat, y, x, yy, xy, xx = factors[[0, 2, 1, 5, 4, 3]].tolist()
-    down, across = (np.linspace(-1, 1, side, dtype=np.float32) for side in grey.shape)
-    rows = (flat + down * (y + yy * down))[:, np.newaxis]
-    light: Grey = rows + across * (x + xx * across) + np.multiply.outer(xy * down, across)
-    return light
+    uneven = values - surface
+    level = np.median(uneven[rim])
+    # A thin digit in a large picture is only a few pixels here, hence extremes, not percentiles.
+    uneven.sort()
+    return bool(uneven[-6:].mean() - level > level - uneven[:6].mean())
 
 
 @lru_cache(maxsize=64)
-def _quadratic(height: int, width: int) -> NDArray[np.float64]:
-    """The terms of a quadratic surface at each pixel: (height × width, 6); read-only."""
+def _frame(height: int, width: int) -> tuple[Mask, NDArray[np.float64]]:
+    """Which pixels are not in the outer tenth on each side, (height × width,), and the terms of
+    a quadratic surface at each, (height × width, 6); both read-only."""
+    inside = np.zeros((height, width), bool)
+    rows, columns = (max(1, side // 10) for side in (height, width))
+    inside[rows:-rows, columns:-columns] = True
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    return inside.ravel(), terms.reshape(-1, 6)
 
 
-def _rim(grey: Grey) -> Mask:
-    """The outer tenth of a picture on each side."""
-    rim = np.ones(grey.shape, bool)
-    y, x = (max(1, side // 10) for side in grey.shape)
-    rim[y:-y, x:-x] = False
-    return rim
-
-
-def _ink_is_light(uneven: Grey) -> bool:
-    """Whether the pixels furthest from the background, the median of the rim, are lighter."""
-    level = np.median(uneven[_rim(uneven)])
-    ordered = np.sort(_reduced(uneven, 48), axis=None)
-    # A thin digit in a large picture is only a few pixels here, hence extremes, not percentiles.
-    return bool(ordered[-6:].mean() - level > level - ordered[:6].mean())
-
-
-def _ground(grey: Grey) -> Grey:
+def _ground(grey: Bytes) -> Bytes:
     """The paper under dark strokes: a closing (Serra, 1982) with a window wider than strokes."""
     reach = max(3, round(0.4 * min(grey.shape)) | 1)
     # The picture is extended, or the slope of the light would end at the border. Strokes that
     # touch the border are not extended, or they would be as wide as the background.
     framed = grey.copy()
     for line in (framed[:1], framed[-1:], framed[:, :1].T, framed[:, -1:].T):
-        line[:] = _closed(line, (1, line.size | 1))
+        window = line.size | 1
+        line[:] = _closed(np.pad(line, ((0, 0), (window - 1, window - 1)), "edge"), (1, window))
     outside = np.pad(framed, reach - 1, "edge")
     outside[reach - 1 : 1 - reach, reach - 1 : 1 - reach] = grey
-    return -_highest(-_highest(outside, (reach, reach)), (reach, reach))
+    return _closed(outside, (reach, reach))
 
 
-def _closed(grey: Grey, reach: tuple[int, int]) -> Grey:
-    """A closing: what is darker and narrower than the window, of odd sides, is filled."""
-    padded = np.pad(grey, [(side - 1, side - 1) for side in reach], "edge")
-    return -_highest(-_highest(padded, reach), reach)
+def _closed(grey: Bytes, reach: tuple[int, int]) -> Bytes:
+    """A closing: what is darker and narrower than the window, of odd sides, is filled.
+
+    Each side shrinks by twice its reach - 1.
+    """
+    return _extreme(_extreme(grey, reach, np.maximum), reach, np.minimum)
 
 
-def _reduced(grey: Grey, side: int) -> Grey:
-    """`grey` with a longer side of `side` pixels or slightly more."""
-    factor = max(1, max(grey.shape) // side)
-    return np.asarray(Image.fromarray(grey).reduce(factor), np.float32)
-
-
-def _highest(grey: Grey, reach: tuple[int, int]) -> Grey:
-    """The highest value in each window of `reach`; each side shrinks by its reach - 1."""
-    for window in reach:
-        done = 1
-        while done < window:
-            step = min(done, window - done)
-            grey = np.maximum(grey[step:], grey[:-step])
-            done += step
-        grey = grey.T
+def _extreme(grey: Bytes, reach: tuple[int, int], of_two: np.ufunc) -> Bytes:
+    """The highest or lowest value in each window of `reach`; each side shrinks by reach - 1."""
+    down, across = reach
+    for step in _steps(down):
+        grey = of_two(grey[step:], grey[:-step])
+    for step in _steps(across):
+        grey = of_two(grey[:, step:], grey[:, :-step])
     return grey
+
+
+def _steps(window: int) -> list[int]:
+    """By how much to move a picture over itself, again and again, to cover `window` pixels."""
+    steps, done = [], 1
+    while done < window:
+        steps.append(min(done, window - done))
+        done += steps[-1]
+    return steps
 
 
 def _main_parts(mask: Mask, strong: Mask) -> Mask:
@@ -450,48 +479,45 @@ def _main_parts(mask: Mask, strong: Mask) -> Mask:
     return np.asarray(keep[labels], bool)
 
 
-def _components(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Numbers the 8-connected parts of `mask` from 1.
 
     Returns the number of each pixel's part, 0 for none, and the box of each part: (parts + 1, 4)
     of left, top, right, bottom, whose row 0 has no meaning.
     """
     height, width = mask.shape
-    padded = np.zeros((height, width + 2), np.int8)
-    padded[:, 1:-1] = mask
-    change = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(change == 1)
-    _, ends = np.nonzero(change == -1)
-    parent = list(range(len(rows)))
-
-    def root(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = parent[parent[run]]
-            run = parent[run]
-        return run
-
-    first = np.searchsorted(rows, np.arange(height + 1)).tolist()
-    start, end = starts.tolist(), ends.tolist()
-    for row in range(1, height):
-        above, run = first[row - 1], first[row]
-        while above < first[row] and run < first[row + 1]:
-            if start[above] <= end[run] and start[run] <= end[above]:
-                parent[root(run)] = root(above)
-            if end[above] < end[run]:
-                above += 1
-            else:
-                run += 1
-    roots = np.array([root(run) for run in range(len(rows))], np.intp)
-    names, numbers = np.unique(roots, return_inverse=True)
-    steps = np.zeros((height, width + 1), np.intp)
-    steps[rows, starts] = numbers + 1
-    steps[rows, ends] -= numbers + 1
+    # Runs of pixels, as places in the rows put one after another, a gap between each two.
+    row = width + 1
+    line = np.zeros(height * row + 1, bool)
+    line[1:].reshape(height, row)[:, :-1] = mask
+    changes = np.flatnonzero(line[1:] != line[:-1])
+    starts, ends = changes[::2], changes[1::2]
+    runs = np.arange(len(starts))
+    # Each run touches those of the next row from `first` up to `last`, diagonally too.
+    first = np.searchsorted(ends, starts + row)
+    last = np.searchsorted(starts, ends + row, side="right")
+    touching = np.maximum(last - first, 0)
+    upper = np.repeat(runs, touching)
+    lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
+    lowest = runs.copy()  # of the runs known to be in the same part
+    while (apart := lowest[upper] != lowest[lower]).any():
+        upper, lower = upper[apart], lower[apart]
+        one, other = lowest[upper], lowest[lower]
+        np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
+        while (lower_yet := lowest[lowest]).tobytes() != lowest.tobytes():
+            lowest = lower_yet
+    names, numbers = np.unique(lowest, return_inverse=True)
+    numbers += 1
+    labels = np.zeros(2 * len(runs) + 1, np.int32)
+    labels[1::2] = numbers
+    lengths = np.diff(changes, prepend=0, append=height * row)
     boxes = np.zeros((len(names) + 1, 4), np.intp)
     boxes[1:, :2] = max(mask.shape)
-    for side, (lowest, highest) in enumerate(((starts, ends), (rows, rows + 1))):
-        np.minimum.at(boxes[:, side], numbers + 1, lowest)
-        np.maximum.at(boxes[:, side + 2], numbers + 1, highest)
-    return steps.cumsum(axis=1)[:, :-1], boxes
+    top, left = np.divmod(starts, row)
+    for side, (low, high) in enumerate(((left, left + ends - starts), (top, top + 1))):
+        np.minimum.at(boxes[:, side], numbers, low)
+        np.maximum.at(boxes[:, side + 2], numbers, high)
+    return np.repeat(labels, lengths).reshape(height, row)[:, :-1], boxes
 
 
 def _grown(mask: Mask) -> Mask:
@@ -523,9 +549,7 @@ def _even_strokes(ink: Grey) -> Image.Image:
     change_filter = ImageFilter.MaxFilter(3) if steps > 0 else ImageFilter.MinFilter(3)
     for _ in range(abs(steps)):
         sheet = sheet.filter(change_filter)
-    # Blurred or enlarged strokes get crisp edges as in MNIST.
-    crisp = [round(min(max((value / 255 - 0.2) / 0.5, 0), 1) * 255) for value in range(256)]
-    return sheet.point(crisp).reduce(FINE)
+    return sheet.point(CRISP).reduce(FINE)
 
 
 def _stroke_width(ink: Grey) -> float:

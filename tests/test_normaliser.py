@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-from tasks.normaliser import BlankError, normalise
+from tasks.normaliser import BlankError, normalise, read
 
 SEVEN = [(0.2, 0.1), (0.8, 0.1), (0.45, 0.9)]
 
@@ -195,3 +195,12 @@ def test_the_pale_part_of_a_stroke_belongs_to_it(seven):
     values = np.asarray(drawing(ink=40, ground=240), float)
     values[220:] = 240 - (240 - values[220:]) * 0.34
     assert likeness(seven, normalise(Image.fromarray(values.astype(np.uint8)))) > 0.8
+
+
+def test_a_digit_of_mnists_form_is_left_as_it_is():
+    """A four in two pieces that is wider than high: nothing looks for a number in it."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[6:15, 4:7] = pixels[14:17, 4:16] = pixels[6:22, 21:24] = 255
+    (digit,) = read(Image.fromarray(pixels))
+    assert (digit.pixels == pixels).all()
+    assert digit.box == (4, 6, 24, 22)
