@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from flask.testing import FlaskClient
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
@@ -90,27 +91,60 @@ def inked(lines: list[Any], pen: float, size: tuple[int, int]) -> Image.Image:
     return picture.reduce(2)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR")
-    parser.add_argument("--count", type=int, default=100, metavar="N")
-    arguments = parser.parse_args()
-    pictures, labels = load_mnist(arguments.data, train=False)
-    client = create_app().test_client()
+def right(client: FlaskClient, picture: bytes, wanted: str) -> bool:
+    """Whether the picture, a PNG, is answered with the number `wanted`."""
+    answer = client.post("/api/predict", data=picture, content_type="image/png").get_json()
+    return bool(answer.get("results", [{}])[0].get("label") == wanted)
+
+
+def of_mnist(client: FlaskClient, folder: Path, count: int) -> None:
+    """Prints the table of MNIST's test digits."""
+    pictures, labels = load_mnist(folder, train=False)
     random = np.random.default_rng(0)
     print("| digits | gap 1–3 | gap 3–6 | gap 8–12 |\n| --- | --- | --- | --- |")
     for length in LENGTHS:
         cells = []
         for gap in GAPS:
-            right = 0
-            for _ in range(arguments.count):
+            correct = 0
+            for _ in range(count):
                 chosen = random.integers(0, len(labels), length)
                 png = number(pictures[chosen].numpy().reshape(-1, 28, 28), gap, random)
-                answer = client.post("/api/predict", data=png, content_type="image/png").get_json()
-                wanted = "".join(str(int(labels[index])) for index in chosen)
-                right += answer.get("results", [{}])[0].get("label") == wanted
-            cells.append(f"{right / arguments.count:.1%}")
+                correct += right(client, png, "".join(str(int(labels[at])) for at in chosen))
+            cells.append(f"{correct / count:.1%}")
         print(f"| {length} | {' | '.join(cells)} |", flush=True)
+
+
+def of_strokes(client: FlaskClient, file: Path, donors: list[str], count: int) -> None:
+    """Prints the table of pen strokes."""
+    by_writer = list(writers(file, donors).values())
+    random = np.random.default_rng(2)
+    tally: dict[str, list[bool]] = {"with a 1": [], "without": []}
+    for _ in range(count):
+        digits = by_writer[random.integers(len(by_writer))]
+        chosen = random.choice(len(digits), random.integers(2, 5), replace=False)
+        wanted = "".join(digits[at][0] for at in chosen)
+        buffer = io.BytesIO()
+        written([digits[at][1] for at in chosen], random).save(buffer, "PNG")
+        kind = "with a 1" if "1" in wanted else "without"
+        tally[kind].append(right(client, buffer.getvalue(), wanted))
+    print("| numbers | right |\n| --- | --- |")
+    for kind, each in tally.items():
+        print(f"| {len(each)} {kind} | {np.mean(each):.1%} |")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=str(__doc__).partition("\n")[0])
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--data", type=Path, metavar="DIR")
+    source.add_argument("--strokes", type=Path, metavar="FILE")
+    parser.add_argument("--donors", nargs="+", default=[], metavar="NAME")
+    parser.add_argument("--count", type=int, default=100, metavar="N")
+    arguments = parser.parse_args()
+    client = create_app().test_client()
+    if arguments.data:
+        of_mnist(client, arguments.data, arguments.count)
+    else:
+        of_strokes(client, arguments.strokes, arguments.donors, arguments.count)
 
 
 if __name__ == "__main__":

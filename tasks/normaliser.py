@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +25,7 @@ FINE = 4  # stroke width is corrected at this many times the final resolution
 PEAK = 20  # the mean of so many strongest pixels is the peak strength
 SMALL = 48  # a longer side below which strokes are as fine as noise, pixels
 MOST_DIGITS = 16  # of a number
+ONE_DIGIT = 0.3  # the widest gap in an open 4, in its height
 MOST_LINES = 12  # ruled lines that are removed in each direction
 FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the background
 
@@ -49,14 +52,29 @@ class Digit:
     box: Box
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What strokes may be: one digit, `whole`, or a number of `pieces` from left to right.
+
+    `pairs` holds two pieces as one digit, by the number of the first, where they may be the two
+    parts of an open 4. `gaps` (len(pieces) - 1,) is the room between pieces, in heights of the
+    whole. `beside` says that there is ink that is no part of them: a point, a sign, another line.
+    """
+
+    whole: Digit
+    pieces: Sequence[Digit] = ()
+    pairs: Mapping[int, Digit] = field(default_factory=dict)
+    gaps: Sequence[float] = ()
+    beside: bool = False
+
+
 def normalise(image: Image.Image) -> NDArray[np.uint8]:
     """All strokes in `image` as one digit: uint8 (28, 28). Raises `BlankError`."""
-    return read(image)[0].pixels
+    return read(image).whole.pixels
 
 
-def read(image: Image.Image) -> list[Digit]:
-    """All strokes in `image` as one digit and then, if it may be a number, its digits from left to
-    right.
+def read(image: Image.Image) -> Reading:
+    """What the strokes in `image` may be: a digit or, if they are apart, a number.
 
     `image` is upright, of mode L, RGB or RGBA and any size; strokes may be darker or lighter
     than the background, which may be uneven or transparent. A digit is scaled to fit 20×20 pixels
@@ -67,7 +85,7 @@ def read(image: Image.Image) -> list[Digit]:
     grey = _grey(image)
     normal = _normal(grey)
     if normal:
-        return [normal]
+        return Reading(normal)
     ink, box = _find(_working_size(grey, WORKING))
     factor = max(grey.size) / max(ink.shape)
     near = (0, 0, *grey.size)
@@ -83,17 +101,38 @@ def read(image: Image.Image) -> list[Digit]:
             min(round(y + reach), grey.height),
         )
         ink, box = _find(_working_size(grey.crop(near), CLOSER))
-    whole = _digit_of(ink, box, near)
-    parts = side_by_side(ink)
-    if len(parts) < 2:
-        return [whole]
-    # Each digit at the size that a single digit would have.
-    with contextlib.suppress(BlankError):
-        finer, _ = _find(_working_size(grey.crop(near), CLOSER * min(len(parts), 4)))
-        again = side_by_side(finer)
-        if len(again) == len(parts):
-            ink, parts = finer, again
-    return [whole, *(_digit_of(ink * _grown(part), _box(part), near) for part in parts)]
+    layout = lay_out(ink)
+    if len(layout.pieces) > 1:
+        # Each digit at the size that a single digit would have.
+        with contextlib.suppress(BlankError):
+            longest = CLOSER * min(len(layout.pieces), 4)
+            again = lay_out(_find(_working_size(grey.crop(near), longest))[0])
+            if len(again.pieces) == len(layout.pieces):
+                layout = again
+    ink = layout.ink
+    whole = _digit_of(ink, _box(ink > 0.2), near)
+    if len(layout.pieces) < 2:
+        return Reading(whole, beside=layout.beside)
+    boxes = [_box(piece) for piece in layout.pieces]
+    height = float(np.ptp([edge for box in boxes for edge in box[1::2]]))
+    gaps = [(right[0] - left[2]) / height for left, right in pairwise(boxes)]
+
+    def digit(piece: Mask) -> Digit:
+        return _digit_of(ink * _grown(piece), _box(piece), near)
+
+    pieces = [digit(piece) for piece in layout.pieces]
+    pairs = {
+        number: digit(left | right)
+        for number, (left, right) in enumerate(pairwise(layout.pieces))
+        if gaps[number] < ONE_DIGIT and _may_be_four(boxes[number], boxes[number + 1])
+    }
+    return Reading(whole, pieces, pairs, gaps, layout.beside)
+
+
+def _may_be_four(left: Box, right: Box) -> bool:
+    """Whether boxes lie as the two parts of an open 4: its angle ends above its stem's foot."""
+    width, height = right[2] - left[0], max(left[3], right[3]) - min(left[1], right[1])
+    return width < 1.1 * height and left[3] < right[3] - 0.08 * height
 
 
 def _normal(grey: Image.Image) -> Digit | None:
@@ -121,31 +160,83 @@ def _digit_of(ink: Grey, box: Box, near: Box) -> Digit:
     return Digit(_centre(_even_strokes(ink[top:bottom, left:right])), place)
 
 
-def side_by_side(ink: Grey) -> list[Mask]:
-    """Where the digits of a number are, from left to right; fewer than two if it is not one.
+@dataclass(frozen=True)
+class Layout:
+    """The `ink` of digits, where each of them is, from left to right, and whether there is other
+    ink `beside` them that was left out; fewer than two `pieces` if they are not in a row."""
 
-    Each part at least half as high as the highest is a digit; the others, such as a 5's bar, belong
-    to the digit that they are above, below or nearest to.
+    ink: Grey
+    pieces: Sequence[Mask]
+    beside: bool
+
+
+def lay_out(ink: Grey) -> Layout:
+    """Tells digits from what is round, under and beside them.
+
+    Each part at least half as high as the highest is a digit or half of one. Frames and
+    underlines are left out. A small part, such as a 5's bar, belongs to the digit that it is above
+    or below or nearest to, unless it lies between or beside the digits as a point or sign does.
     """
     labels, boxes = _components(ink > 0.2)
-    areas = np.bincount(labels.ravel(), minlength=len(boxes))[1:]
-    boxes = boxes[1:]
-    heights, middles = boxes[:, 3] - boxes[:, 1], (boxes[:, 0] + boxes[:, 2]) / 2
-    tall = np.flatnonzero((heights >= 0.5 * heights.max()) & (areas >= 0.05 * areas.max()))
-    if not 2 <= len(tall) <= MOST_DIGITS:
-        return []
-    shared = boxes[tall, 3].min() - boxes[tall, 1].max()
-    if shared < 0.3 * heights[tall].min():  # not in a row
-        return []
-    tall = tall[np.argsort(middles[tall], kind="stable")]
-    apart = np.maximum(
-        np.maximum(boxes[tall, 0] - boxes[:, [2]], boxes[:, [0]] - boxes[tall, 2]),
-        0.01 * np.abs(middles[:, np.newaxis] - middles[tall]),
-    )
-    owner = apart.argmin(axis=1)
-    owner[tall] = np.arange(len(tall))
-    owners = np.concatenate([[-1], owner])[labels]
-    return [np.asarray(owners == number, bool) for number in range(len(tall))]
+    areas = np.bincount(labels.ravel(), minlength=len(boxes))
+    areas[0] = 0
+    left, top, right, bottom = boxes.T
+    widths, heights = right - left, bottom - top
+    kept = areas > 0
+    for frame in np.flatnonzero(kept & (areas >= 0.05 * areas.max())):
+        inside = kept & (left > left[frame]) & (right < right[frame])
+        inside &= (top > top[frame]) & (bottom < bottom[frame])
+        inside &= heights >= 0.25 * heights[frame]
+        if not inside.any() or areas[frame] > 0.4 * widths[frame] * heights[frame]:
+            continue
+        # A slash in a zero is no digit in a frame.
+        narrow = widths[frame] < 0.85 * heights[frame]
+        if not (narrow and inside.sum() == 1 and _is_straight(labels == inside.argmax())):
+            kept[frame] = False
+    high = heights[kept].max()
+    tall = kept & (heights >= 0.5 * high) & (areas >= 0.05 * areas[kept].max())
+    lines = _lines(np.stack([top[tall], bottom[tall]], axis=1))
+    width = right[tall].max() - left[tall].min()
+    small = kept & ~tall & (heights < 0.3 * high)
+    under = small & (top > bottom[tall].max() - 0.05 * high) & (widths > 0.7 * width)
+    kept &= ~under
+    tall_at = np.flatnonzero(tall)
+    tall_at = tall_at[np.argsort(left[tall_at] + right[tall_at], kind="stable")]
+    # How far to the right of one and to the left of the other, or below 0: over each other.
+    apart = np.maximum(left[tall_at] - right[:, np.newaxis], left[:, np.newaxis] - right[tall_at])
+    alone = (apart > -0.3 * np.minimum(widths, high)[:, np.newaxis]).all(axis=1)
+    # A 5's bar that does not reach back over the 5 is at its top.
+    alone &= (top + bottom) / 2 > top[tall].min() + 0.3 * high
+    beside = small & kept & alone & (areas > 0.5 * _stroke_width(ink) ** 2)
+    kept &= ~beside
+    clean: Grey = ink * _grown(np.asarray(kept[labels], bool)) if not kept[1:].all() else ink
+    others = bool(beside.any()) or lines > 1
+    shared = bottom[tall].min() - top[tall].max()
+    if not 2 <= len(tall_at) <= MOST_DIGITS or shared < 0.3 * heights[tall].min():
+        return Layout(clean, [], others)
+    middles = (left + right) / 2
+    nearness = np.maximum(apart, 0.01 * np.abs(middles[:, np.newaxis] - middles[tall_at]))
+    owner = nearness.argmin(axis=1)
+    owner[tall_at] = np.arange(len(tall_at))
+    owner[~kept] = -1
+    owners = owner[labels]
+    pieces = [np.asarray(owners == number, bool) for number in range(len(tall_at))]
+    return Layout(clean, pieces, others)
+
+
+def _is_straight(mask: Mask) -> bool:
+    """Whether `mask` is one straight stroke."""
+    spread = np.linalg.eigvalsh(np.cov(np.stack(np.nonzero(mask))))
+    return bool(spread[0] < 0.02 * spread[1])
+
+
+def _lines(spans: NDArray[np.intp]) -> int:
+    """In how many lines parts are written whose tops and bottoms are `spans`, (N, 2)."""
+    spans = spans[np.argsort(spans[:, 0])]
+    below = np.maximum.accumulate(spans[:, 1])[:-1]
+    # The halves of a broken digit are closer than two lines.
+    least = (0.06 if len(spans) > 2 else 0.12) * (spans[:, 1].max() - spans[0, 0])
+    return 1 + int(np.sum(spans[1:, 0] - below > least))
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -467,14 +558,20 @@ def _main_parts(mask: Mask, strong: Mask) -> Mask:
     areas[0] = 0
     main = int(areas.argmax())
     left, top, right, bottom = boxes[main]
-    reach = 0.3 * max(right - left, bottom - top)
+    height = bottom - top
+    # A thin digit of the same number, a 1, may be further away than a part of a digit.
+    in_row = np.minimum(boxes[:, 3], bottom) - np.maximum(boxes[:, 1], top) > 0.6 * height
+    apart = np.maximum(boxes[:, 0] - right, left - boxes[:, 2])
+    keep = in_row & (apart < 3 * height) & (areas > 0.1 * areas[main])
+    keep |= areas > 0.25 * areas[main]
+    reach = 0.3 * max(right - left, height)
     near = (
-        (boxes[:, 0] < right + reach)
-        & (boxes[:, 2] > left - reach)
-        & (boxes[:, 1] < bottom + reach)
-        & (boxes[:, 3] > top - reach)
+        (boxes[:, 0] < boxes[keep, 2].max() + reach)
+        & (boxes[:, 2] > boxes[keep, 0].min() - reach)
+        & (boxes[:, 1] < boxes[keep, 3].max() + reach)
+        & (boxes[:, 3] > boxes[keep, 1].min() - reach)
     )
-    keep = (near & (areas > 0.03 * areas[main])) | (areas > 0.25 * areas[main])
+    keep |= near & (areas > 0.03 * areas[main])
     keep[0] = False
     return np.asarray(keep[labels], bool)
 

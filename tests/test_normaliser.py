@@ -201,6 +201,7 @@ def test_a_digit_of_mnists_form_is_left_as_it_is():
     """A four in two pieces that is wider than high: nothing looks for a number in it."""
     pixels = np.zeros((28, 28), np.uint8)
     pixels[6:15, 4:7] = pixels[14:17, 4:16] = pixels[6:22, 21:24] = 255
-    (digit,) = read(Image.fromarray(pixels))
-    assert (digit.pixels == pixels).all()
-    assert digit.box == (4, 6, 24, 22)
+    reading = read(Image.fromarray(pixels))
+    assert (reading.whole.pixels == pixels).all()
+    assert reading.whole.box == (4, 6, 24, 22)
+    assert not reading.pieces
