@@ -20,6 +20,7 @@ SIZE = 28  # side of the result, pixels
 BOX = 20  # the digit's longer side in it, pixels
 STROKE = (1.8, 3.6)  # a mean stroke width outside this range is dilated or eroded into it, pixels
 WORKING = 192  # the longer side for finding strokes, pixels
+DESK = 96  # the same for finding a sheet of paper
 CLOSER = 144  # the same where most of the picture is the digit
 FINE = 4  # stroke width is corrected at this many times the final resolution
 PEAK = 20  # the mean of so many strongest pixels is the peak strength
@@ -86,19 +87,27 @@ def read(image: Image.Image) -> Reading:
     normal = _normal(grey)
     if normal:
         return Reading(normal)
-    ink, box = _find(_working_size(grey, WORKING))
-    factor = max(grey.size) / max(ink.shape)
-    near = (0, 0, *grey.size)
+    sheet = _sheet(grey)
+    if sheet is not None:
+        with contextlib.suppress(BlankError):
+            return _read(*sheet)
+    return _read(grey, (0, 0, *grey.size))
+
+
+def _read(grey: Image.Image, near: Box) -> Reading:
+    """What the strokes in the part `near` of a one-channel picture may be."""
+    ink, box = _find(_working_size(grey.crop(near), WORKING))
+    factor = (near[2] - near[0]) / ink.shape[1]
     if factor > 1 and max(box[2] - box[0], box[3] - box[1]) < BOX * FINE:
         # Look again, closer, at a square round the digit.
         left, top, right, bottom = (edge * factor for edge in box)
         reach = 0.8 * max(right - left, bottom - top) + 2 * factor
-        x, y = (left + right) / 2, (top + bottom) / 2
+        x, y = near[0] + (left + right) / 2, near[1] + (top + bottom) / 2
         near = (
-            max(round(x - reach), 0),
-            max(round(y - reach), 0),
-            min(round(x + reach), grey.width),
-            min(round(y + reach), grey.height),
+            max(round(x - reach), near[0]),
+            max(round(y - reach), near[1]),
+            min(round(x + reach), near[2]),
+            min(round(y + reach), near[3]),
         )
         ink, box = _find(_working_size(grey.crop(near), CLOSER))
     layout = lay_out(ink)
@@ -442,6 +451,86 @@ def _strength(grey: Bytes) -> tuple[Grey, float]:
     # Strokes may cover most of a tight crop, so a low percentile stands for the background.
     centre = _quantile(residual[::2, ::2], 0.3) + 0.5 * noise
     return np.clip(residual - np.float32(centre), 0, None), noise
+
+
+def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
+    """A sheet of paper on a desk: the picture with nothing but the sheet, and the sheet's box.
+
+    None where the picture shows no such sheet: a rectangle that is lighter or darker than what is
+    round it and large enough to hold a digit.
+    """
+    factor = max(grey.size) / DESK
+    if factor < 1:
+        return None
+    small = np.asarray(_working_size(grey, DESK))
+    threshold, told_apart = _two_levels(small)
+    light = small > threshold
+    height, width = light.shape
+    rim = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
+    other = light if rim.mean() < 0.5 else ~light
+    if told_apart < 0.5 or not 0.05 < other.mean() < 0.9:
+        return None
+    labels, _ = _components(other)
+    paper = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    holes, _ = _components(np.pad(~paper, 1, constant_values=True))
+    filled = (holes != holes[0, 0])[1:-1, 1:-1]
+    left, top, right, bottom = _box(filled)
+    ink = float((filled & ~paper).sum() / filled.sum())
+    least = 0.05 * light.size
+    if filled.sum() < least or ink > 0.25 or _rectangularity(filled) < 0.85:
+        return None
+    values = small[paper]
+    level = int(np.median(values))
+    ground = np.bincount(small.ravel()).argmax()
+    if (small == ground).mean() > 0.4 and (small[filled & ~paper] == ground).any():
+        return None  # a thick digit, drawn: its holes have the colour of its ground
+    # What is round the paper is painted over by the light on the paper nearby.
+    mask = Image.fromarray(np.pad(filled, 1).astype(np.uint8) * 255).filter(
+        ImageFilter.MinFilter(5)
+    )
+    mask = mask.crop((1, 1, width + 1, height + 1))
+    inner = np.asarray(mask) > 0
+    if not inner.any():
+        return None
+    near = Image.fromarray(np.where(inner, small, 0).astype(np.uint8))
+    soft = [
+        np.asarray(each.filter(ImageFilter.GaussianBlur(4)), np.float32) for each in (near, mask)
+    ]
+    paint = np.where(soft[1] > 40, 255 * soft[0] / np.maximum(soft[1], 1), level)
+    painted = Image.fromarray(paint.clip(0, 255).astype(np.uint8))
+    alone = Image.composite(
+        grey,
+        painted.resize(grey.size, Image.Resampling.BILINEAR),
+        mask.resize(grey.size, Image.Resampling.NEAREST),
+    )
+    across, down = grey.width / width, grey.height / height
+    edges = round(left * across), round(top * down), round(right * across), round(bottom * down)
+    return alone, edges
+
+
+def _two_levels(grey: Bytes) -> tuple[int, float]:
+    """The threshold that tells two levels best apart (Otsu, 1979), and the part of the variance
+    that they explain, 0..1."""
+    counts = np.bincount(grey.ravel(), minlength=256) / grey.size
+    levels = np.arange(256)
+    below, moment = np.cumsum(counts), np.cumsum(counts * levels)
+    mean = moment[-1]
+    between = (mean * below - moment) ** 2 / np.maximum(below * (1 - below), 1e-9)
+    best = int(between.argmax())
+    variance = float(counts @ (levels - mean) ** 2)
+    return best, float(between[best]) / max(variance, 1e-9)
+
+
+def _rectangularity(mask: Mask) -> float:
+    """The part of the smallest rectangle round `mask`, at any tilt, that it fills."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    x, y = np.concatenate([first, last]), np.concatenate([rows, rows])
+    angles = np.radians(np.arange(0, 90, 3))[:, np.newaxis]
+    along = np.ptp(x * np.cos(angles) + y * np.sin(angles), axis=1) + 1
+    across = np.ptp(y * np.cos(angles) - x * np.sin(angles), axis=1) + 1
+    return float(mask.sum() / (along * across).min())
 
 
 def _even_ground(grey: Bytes) -> Grey | None:

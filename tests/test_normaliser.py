@@ -205,3 +205,32 @@ def test_a_digit_of_mnists_form_is_left_as_it_is():
     assert (reading.whole.pixels == pixels).all()
     assert reading.whole.box == (4, 6, 24, 22)
     assert not reading.pieces
+
+
+def on_a_desk(sheet, *, desk, tilt, size=(500, 640), at=(90, 130)):
+    """A grainy photo of a sheet on a desk."""
+    photo = Image.new("L", size, desk)
+    mask = Image.new("L", sheet.size, 255).rotate(tilt, expand=True)
+    photo.paste(sheet.rotate(tilt, expand=True), at, mask)
+    values = np.asarray(photo, float) + np.random.default_rng(0).normal(0, 4, photo.size[::-1])
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("tilt", [0, 9])
+@pytest.mark.parametrize(("paper", "desk"), [(220, 60), (240, 150), (110, 220)])
+def test_a_sheet_on_a_desk_is_no_digit(seven, paper, desk, tilt):
+    sheet = drawing(side=280, scale=0.6, at=(60, 50), pen=10, ink=20, ground=paper)
+    likely = normalise(
+        drawing(side=280, scale=0.6, at=(60, 50), pen=10).rotate(tilt, fillcolor=255)
+    )
+    assert likeness(likely, normalise(on_a_desk(sheet, desk=desk, tilt=tilt))) > 0.9
+
+
+def test_a_thick_digit_with_small_holes_is_no_sheet():
+    eight = Image.new("L", (400, 400), 30)
+    draw = ImageDraw.Draw(eight)
+    draw.rectangle((120, 60, 280, 340), fill=230)
+    for top in (120, 220):
+        draw.rectangle((180, top, 220, top + 50), fill=30)
+    rows = (normalise(eight) > 128).sum(axis=1)
+    assert rows.max() > 8  # not the holes
