@@ -12,28 +12,28 @@ ENV GLIMPSE_BIND=0.0.0.0:8000 \
     PYTHONUNBUFFERED=1
 
 WORKDIR /srv/glimpse
-COPY requirements-common.txt requirements-light.txt requirements-serve.txt ./
+COPY requirements-common.txt requirements-light.txt requirements-serve.txt requirements.lock ./
+RUN pip install --no-cache-dir --require-hashes -r requirements.lock \
+    && useradd --system --no-create-home --shell /usr/sbin/nologin glimpse
 RUN case "$ENGINE" in \
-        light) list=requirements-light.txt ;; \
-        torch) list=requirements-serve.txt ; \
+        light) ;; \
+        torch) \
             if [ -z "$TORCH_INDEX" ]; then \
                 echo "torch: name its CPU builds by --build-arg TORCH_INDEX=ADDRESS, as" \
                     "pytorch.org/get-started/locally shows it, or take the light engine by" \
                     "--build-arg ENGINE=light" >&2 ; \
                 exit 1 ; \
             fi ; \
-            pip install --no-cache-dir --index-url "$TORCH_INDEX" torch || exit 1 ;; \
+            pip install --no-cache-dir --index-url "$TORCH_INDEX" torch ;; \
         *) echo "ENGINE is '$ENGINE'; it must be torch or light" >&2 ; exit 1 ;; \
-    esac \
-    && pip install --no-cache-dir -r "$list" \
-    && useradd --system --no-create-home --shell /usr/sbin/nologin glimpse
+    esac
 
 COPY app app
 COPY model_store model_store
 COPY static static
 COPY tasks tasks
 COPY templates templates
-COPY gunicorn.conf.py wsgi.py ./
+COPY LICENSE NOTICE gunicorn.conf.py wsgi.py ./
 RUN python -m app check
 
 USER glimpse

@@ -3,9 +3,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 LIGHT := .venv-light
 OLDEST := .venv-oldest
+LOCK := --universal --python-version 3.13 --generate-hashes --upgrade --quiet -o requirements.lock
 
 .DEFAULT_GOAL := help
-.PHONY: help run light test test-oldest train lint clean
+.PHONY: help run light test test-oldest train lint lock clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ lint: $(VENV)/.all  ## ruff and the type checker
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+lock: $(VENV)/.serve  ## pin what the Docker image installs, with hashes, to the newest versions
+	$(BIN)/python -m pip install --disable-pip-version-check uv
+	$(BIN)/uv pip compile requirements-light.txt $(LOCK)
 
 clean:  ## remove the virtual environments and caches
 	rm -rf $(VENV) $(LIGHT) $(OLDEST) .mypy_cache .pytest_cache .ruff_cache

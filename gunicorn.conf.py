@@ -1,3 +1,8 @@
 """The settings that `gunicorn wsgi:app` reads by itself; an installed package uses the same."""
 
-from app.gunicorn_settings import *  # noqa: F403
+import importlib
+
+from app import gunicorn_settings
+
+importlib.reload(gunicorn_settings)  # as they are now, where gunicorn is told to load them again
+from app.gunicorn_settings import *  # noqa: E402, F403

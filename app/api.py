@@ -15,8 +15,9 @@ import msgspec
 from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from app import form
 from app.answers import Cards, Predictions, Unavailable, documented, json_response
-from app.body import SMALL, form, whole_body
+from app.body import SMALL, whole_body
 from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
@@ -90,12 +91,13 @@ def predict_route() -> Response:
     )
     results = predict(model, uploads, options)
     count_results(model.card.name, results)
+    ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
     return json_response(
         Predictions(
             model=model.card.name,
             version=model.card.version,
             results=results,
-            ignored=[name for name in given if name not in Parameters.__struct_fields__] or UNSET,
+            ignored=ignored or UNSET,
             elapsed_ms=round((time.perf_counter() - started) * 1000, 2),
         )
     )
@@ -119,6 +121,13 @@ def show_model(name: str) -> Response:
 
 def _request() -> tuple[list[Upload], Mapping[str, Any]]:
     """The pictures of the request, in any of the three forms, and its parameters."""
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    if encoding != "identity":
+        raise UnsupportedMediaType(
+            f"The body's Content-Encoding {encoding[:100]} is not supported. Send it as it is: "
+            "files of pictures are compressed already.",
+            {"Accept-Encoding": "identity"},
+        )
     content = whole_body()
     # Reading a large one takes several times its memory, so one is read at a time.
     is_small = len(content) <= SMALL
@@ -131,11 +140,11 @@ def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
     query: dict[str, Any] = request.args.to_dict()
     kind = request.mimetype
     if kind == "multipart/form-data":
-        fields, parts = form(content)
-        files = parts.getlist("file")
+        files, fields = form.read(content)
         _check_count(len(files))
-        uploads = [Upload(file.read(), _filename(file.filename)) for file in files]
-        body: dict[str, Any] = fields.to_dict()
+        body: dict[str, Any] = {**fields}
+        uploads = [Upload(file.content, _filename(file.filename)) for file in files]
+        uploads = uploads or _json_uploads(body)
     elif kind == "application/json":
         body = _json(content)
         uploads = _json_uploads(body)
@@ -210,10 +219,12 @@ def _base64(text: object, field: str) -> bytes | Problem:
         head, comma, text = text.partition(",")
         if not comma or not head.lower().endswith(";base64"):
             return UnreadableImage(f"“{field}” is a data: URL without “;base64,”.")
+    try:
+        if text.count("%") > len(text) // 8:  # far more than base64 has signs to encode
+            raise ValueError
         if "%" in text:
             for spelt, sign in ENCODED:
                 text = text.replace(spelt, sign)
-    try:
         signs = text.encode("ascii").translate(PLAIN, SPACE).rstrip(b"=")
         return base64.b64decode(signs + b"=" * (-len(signs) % 4), validate=True)
     except (binascii.Error, ValueError):

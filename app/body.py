@@ -5,16 +5,15 @@ from __future__ import annotations
 import io
 import math
 import threading
-from typing import IO, cast
+from typing import cast
 
 from flask import Flask, Request, current_app, request
-from werkzeug.datastructures import FileStorage, MultiDict
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from tasks.problems import Busy
 
 SMALL = 64 * 1024  # bytes of a body, such as a digit's, that always finds room
-PIECE = 64 * 1024  # bytes that are read at once
+PIECE = 256 * 1024  # bytes that are read at once
 
 
 class Held:
@@ -24,15 +23,19 @@ class Held:
         self._own = threading.Lock()
         self.bytes = 0
 
+    def check(self, count: int, most: int) -> None:
+        """Raises `Busy` if there is no room for `count` bytes more, where `most` may be held."""
+        if self.bytes + count > most:
+            raise Busy(
+                "The server holds as many pictures as it has memory for. Wait 5 s, then send it "
+                "again.",
+                {"Retry-After": "5"},
+            )
+
     def add(self, count: int, most: int) -> None:
-        """Adds `count` bytes; raises `Busy` if they would then be more than `most`."""
+        """Adds `count` bytes, after a `check`."""
         with self._own:
-            if self.bytes + count > most:
-                raise Busy(
-                    "The server holds as many pictures as it has memory for. Wait 5 s, then send "
-                    "it again.",
-                    {"Retry-After": "5"},
-                )
+            self.check(count, most)
             self.bytes += count
 
     def remove(self, count: int) -> None:
@@ -44,65 +47,54 @@ class Held:
 HELD = Held()
 
 
-class InMemory(Request):
-    """A request whose files stay in memory: bodies are limited, and the disk may be full."""
+class CountedRequest(Request):
+    """A request that counts in `HELD`."""
 
-    held = 0  # bytes that count in `HELD`
-
-    def _get_file_stream(
-        self,
-        total_content_length: int | None,
-        content_type: str | None,
-        filename: str | None = None,
-        content_length: int | None = None,
-    ) -> IO[bytes]:
-        return io.BytesIO()
+    held = 0  # bytes
 
 
 def register(app: Flask) -> None:
     """Makes `app` count what its requests hold until they are answered."""
-    app.request_class = InMemory
+    app.request_class = CountedRequest
     app.teardown_request(_release)
 
 
 def whole_body() -> bytes:
     """The body's bytes; raises `Busy` as soon as all bodies take too much, or an HTTP error.
 
-    The request does not keep them: `form` takes them.
+    The request does not keep them.
     """
-    pieces: list[bytes] = []
-    size, end = 0, request.content_length or math.inf
+    content, end = io.BytesIO(), request.content_length or math.inf
+    HELD.check((request.content_length or 0) - SMALL, _most())  # without reading any of it
     try:
-        while size < end and (piece := request.stream.read(PIECE)):
-            pieces.append(piece)
-            size += len(piece)
-            _hold(size - SMALL)
+        while content.tell() < end:
+            piece = request.stream.read(int(min(PIECE, end - content.tell())))
+            if not piece:
+                break
+            content.write(piece)
+            _hold(content.tell() - SMALL)
     except (Busy, HTTPException, MemoryError):
         raise
     except Exception as error:  # gunicorn's own, for a badly chunked body
         raise BadRequest("The body is not valid HTTP. Send it again.") from error
-    return b"".join(pieces)
-
-
-def form(content: bytes) -> tuple[MultiDict[str, str], MultiDict[str, FileStorage]]:
-    """The fields and the files of a form's body; raises an HTTP error."""
-    parser = request.make_form_data_parser()
-    kind, options = request.mimetype, request.mimetype_params
-    _, fields, files = parser.parse(io.BytesIO(content), kind, len(content), options)
-    return fields, files
+    return content.getvalue()  # which, unlike a join of pieces, copies nothing
 
 
 def _hold(count: int) -> None:
     """Makes the request hold `count` bytes in all."""
-    this = cast(InMemory, request)
-    more = count - this.held
-    if more > 0:
-        # One request of the largest size finds room even where the setting is too low for it.
-        HELD.add(more, max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"]))
+    this = cast(CountedRequest, request)
+    if count > this.held:
+        HELD.add(count - this.held, _most())
         this.held = count
 
 
+def _most() -> int:
+    """The setting, but room for one request of the largest size where it is too low for that."""
+    most: int = max(current_app.config["MAX_HELD"], current_app.config["MAX_BYTES"])
+    return most
+
+
 def _release(_: BaseException | None) -> None:
-    this = cast(InMemory, request)
+    this = cast(CountedRequest, request)
     HELD.remove(this.held)
     this.held = 0

@@ -82,6 +82,8 @@ def _package(name: str, file: str) -> Finding:
             return WARNING, f"{name} is not installed: {todo} ({SPARED[name]})"
         return MISSING, f"{name} is not installed: {todo}"
     if _numbers(version) < _numbers(least):
+        if name == "gunicorn":  # before 27.0.1 no worker would start
+            return MISSING, f"{name} {version} is older than {least} and cannot serve: {todo}"
         return WARNING, f"{name} {version} is older than {least} and may fail: {todo}"
     return OK, f"{name} {version}"
 

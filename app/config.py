@@ -14,7 +14,7 @@ DEFAULTS: dict[str, int | str] = {
     "MAX_IMAGES": 100,  # of a request
     "MAX_SECONDS": 20,  # of work on a request's pictures
     "MAX_WAIT": 30,  # seconds that a request with much work may wait for others
-    "MAX_HELD": 192 * 1024 * 1024,  # bytes of all requests' bodies in a worker
+    "MAX_HELD": 128 * 1024 * 1024,  # bytes of all requests' bodies in a worker
     "ARRIVAL_SECONDS": 60,  # in which a request must arrive, and its answer be taken; gunicorn's
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # for requests that name none
@@ -22,7 +22,7 @@ DEFAULTS: dict[str, int | str] = {
     "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
     "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
-    "RATE_STORAGE": "memory://",  # where they are counted: here, or redis://host:port
+    "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
     "PROXY": "none",  # where a client's address comes from: the others trust a proxy's header
 }

@@ -60,6 +60,10 @@ class TooManyRequests(Problem):
 # Examples, for the API document.
 UNKNOWN = UnknownModel("There is no model of that name; the models are: digits, emotions.")
 NOT_READY = NotReady("The model cannot be used: digits: its file model.pt is missing.")
+BUSY = Busy(
+    "The server has more work than it can do soon. Wait 5 s, then send it again.",
+    {"Retry-After": "5"},
+)
 GUARDS = (Unauthorised(), TooManyRequests("192.0.2.7", "60 per 1 minute", 20))
 
 

@@ -9,12 +9,16 @@ import time
 import uuid
 from collections.abc import Callable
 from ipaddress import IPv6Address, IPv6Network, ip_address
-from typing import Any
+from math import ceil
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.errors import TooManyRequests, Unauthorised
+
+if TYPE_CHECKING:
+    from limits import RateLimitItem
 
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
@@ -27,6 +31,7 @@ HEADERS = {
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GUARDED = ("/api/predict", "/v2/models/")  # the costly routes: keys and rate limits apply to these
+MOST_RATE = 100_000  # the times of so many requests of a client are kept
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -126,28 +131,46 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
     """Limits the rate of requests from each client address."""
     from limits import parse  # noqa: PLC0415
     from limits.errors import ConfigurationError  # noqa: PLC0415
-    from limits.storage import storage_from_string  # noqa: PLC0415
-    from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415
 
     try:
         limit = parse(rate)
+        if not 0 < limit.amount <= MOST_RATE:
+            raise ValueError(limit)
     except ValueError as error:
         raise ValueError(
-            f"GLIMPSE_RATE_LIMIT is {rate!r}; it must look like “60 per minute”"
+            f"GLIMPSE_RATE_LIMIT is {rate!r}; it must look like “60 per minute”, with a number "
+            f"from 1 to {MOST_RATE}"
         ) from error
     try:
-        limiter = MovingWindowRateLimiter(storage_from_string(storage))
+        hit = _counter(limit, storage)
     except (ConfigurationError, ImportError, ValueError) as error:
         raise ValueError(
-            f"GLIMPSE_RATE_STORAGE is {storage!r}; it must be memory://, or redis://host:port "
-            f"with the package redis installed ({error})"
+            f"GLIMPSE_RATE_STORAGE is {storage!r}; it must be shared://, memory://, or "
+            f"redis://host:port with the package redis installed ({error})"
         ) from error
 
     def check() -> None:
         client = _client(request.remote_addr or "unknown")
-        if not _is_guarded() or limiter.hit(limit, client):
-            return
-        wait = max(1, round(limiter.get_window_stats(limit, client).reset_time - time.time()))
-        raise TooManyRequests(client, limit, wait)
+        if _is_guarded() and (wait := hit(client)):
+            raise TooManyRequests(client, limit, ceil(wait))
 
     return check
+
+
+def _counter(limit: RateLimitItem, storage: str) -> Callable[[str], float]:
+    """What counts a client's request: it returns 0, or the seconds to wait at the limit."""
+    from limits.storage import storage_from_string  # noqa: PLC0415
+    from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415
+
+    from app.rates import SharedRates  # noqa: PLC0415
+
+    if storage == "shared://":
+        return SharedRates(limit).hit
+    limiter = MovingWindowRateLimiter(storage_from_string(storage))
+
+    def hit(client: str) -> float:
+        if limiter.hit(limit, client):
+            return 0
+        return max(1, limiter.get_window_stats(limit, client).reset_time - time.time())
+
+    return hit

@@ -20,7 +20,7 @@ class JsonLog(Logger):  # type: ignore[misc]
     """gunicorn's log, with each request as a line of JSON."""
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: Any) -> None:
-        """Writes the line; `ms` is the time from the request's head to the end of the answer."""
+        """Writes the line; `ms` is the time from a request that is all there to its answer."""
         atoms = self.atoms(resp, req, environ, request_time)
         line = {name: atoms.get(atom) for name, atom in LINE.items()}
         line |= {"status": int(atoms["s"]), "ms": atoms["D"] / 1000}
@@ -35,6 +35,7 @@ worker_connections = min(1000, resource.getrlimit(resource.RLIMIT_NOFILE)[0] - O
 preload_app = True  # models are loaded once, and shared
 timeout = 60
 keepalive = 5
+sendfile = False  # it would block, and the connections never do
 control_socket_disable = True  # it would be in the home folder, one for all servers
 logger_class, worker_class = JsonLog, Worker
 accesslog = "-"

@@ -18,7 +18,8 @@ from numpy.typing import NDArray
 
 from app.answers import Count, Score, documented, json_response
 from app.body import SMALL, whole_body
-from app.errors import GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
+from app.engines import ENGINES
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
 from app.models import Model, models
 from app.predict import MOST_SUBJECTS, classify, work
@@ -215,7 +216,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
         ModelMetadata(
             card.name,
             [card.version],
-            models().platform,
+            ENGINES["onnx"].platform if card.onnx_only else models().platform,
             [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
             [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
             ModelParameters(card.labels),
@@ -230,6 +231,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
     BadParameter("“inputs” must hold one tensor with the name pictures."),
     TooLarge(f"The tensor holds 2000 pictures; at most {MOST_SUBJECTS} are allowed. Send fewer."),
     UNKNOWN,
+    BUSY,
     NOT_READY,
     *GUARDS,
 )

@@ -25,6 +25,7 @@ HOME_PAGES = (  # pages of one model: their endpoint, template and setting
 )
 WIDE = 0.1  # of an interval: the test pictures are few
 MOST_PAIRS = 100  # classes in the chart of a comparison
+RECIPES = ROOT.parent / "training" / "recipes"  # that are shipped; others are somebody's files
 RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99)  # at which a curve's table gives the precision
 ShellWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]  # needs no quotes
 
@@ -140,11 +141,12 @@ def command(card: Card) -> dict[str, Any] | None:
     if recipe is None:
         return None
     values = json.dumps(card.recipe, indent=2)
-    # The recipes of the shipped models are shipped too; of other stores they are somebody's files.
-    is_shipped = Path(current_app.config["MODEL_STORE"]) == ROOT
+    is_shipped = (RECIPES / f"{recipe}.toml").is_file()
+    in_store = Path(current_app.config["MODEL_STORE"]) == ROOT
     return {
-        "recipe": recipe,
+        "recipe": recipe if is_shipped else f"{recipe}.toml",
+        "name": "" if recipe == card.name else f" --name {card.name}",
         "data": name_of(card.recipe, "data"),
         "values": values,
-        "store": "" if is_shipped else " --store STORE",
+        "store": "" if in_store else " --store STORE",
     }

@@ -13,7 +13,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 
 from app.answers import ProblemDetails, ProtocolProblem, documented
 from app.api import Parameters
-from app.errors import GUARDS, NOT_READY, UNKNOWN, BadParameter, MissingImage
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.inference_protocol import HEADER, INPUT, protocol
 from app.models import models
 from app.schemas import BYTES, COUNT, TEXT, Schema, components, record, reference, rows
@@ -41,7 +41,7 @@ MEANINGS = {
     415: "An unsupported content type or picture format",
     422: "A readable picture with nothing to classify",
     429: "Too many requests, if the server limits them",
-    503: "The model cannot be used now",
+    503: "The model cannot be used now, or the server has too much to do",
 }
 OF_PICTURES = (
     BadParameter("“top_k” must be a whole number from 1 to 10."),
@@ -55,7 +55,7 @@ OF_PICTURES = (
         "Send it at a smaller size."
     ),
     UnsupportedMediaType(
-        f"HEIC pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
+        f"TIFF pictures are not supported. Convert it to {FORMAT_NAMES} and send it again."
     ),
     blank_picture(),
 )
@@ -124,11 +124,13 @@ def _predict() -> Schema:
         "summary": "Classify pictures",
         "responses": {
             "200": _json("A result for each picture, in order", "Predictions"),
-            **_problems(*OF_PICTURES, UNKNOWN, NOT_READY, *GUARDS),
+            **_problems(*OF_PICTURES, UNKNOWN, BUSY, NOT_READY, *GUARDS),
         },
         "description": f"Pictures are {FORMAT_NAMES} files. Parameters are taken from the query, "
         "the form or the JSON; the body takes precedence. If one of several pictures fails, its "
-        "problem replaces its result; if all fail, the response is the first one’s problem.",
+        "problem replaces its result; if all fail, the response is the first one’s problem. A "
+        f"picture may have {current_app.config['MAX_PIXELS']} pixels, all different pictures of a "
+        f"request together {current_app.config['MAX_PIXELS_IN_ALL']}.",
         "parameters": [
             {
                 "name": name,

@@ -29,7 +29,8 @@ from tasks.problems import NotReady, Problem, TooLarge
 
 FEW = 512 * 1024  # pixels that are read in a few milliseconds
 SEARCHED = 8  # how much longer it takes to look for faces in them
-MOST_OF_WEBP = 25_000_000  # pixels; its decoder takes 16 bytes for each, others 8 at most
+HUNGRY = ("WEBP", "AVIF")  # formats whose decoders take 12 to 16 bytes a pixel; others take 8
+MOST_OF_HUNGRY = 25_000_000  # pixels of a picture in one of them
 MUCH_WORK = 0.03  # seconds; a single digit or face takes less, a photo or many digits more
 MOST_SUBJECTS = 1024  # in a request; the picture that exceeds it is still answered
 EXPLAINED = 8  # subjects as which one counts that is to be explained
@@ -177,7 +178,7 @@ def _find_all(
         elif each is None:
             kind, size = header(upload.content)
             most = options.max_pixels
-            limit = min(most, MOST_OF_WEBP) if kind == "WEBP" else most
+            limit = min(most, MOST_OF_HUNGRY) if kind in HUNGRY else most
             pixels += size if size <= limit else 0
             if pixels > options.max_pixels_in_all:
                 each = _beyond_limit()

@@ -18,9 +18,9 @@ from app.engines import engine
 from app.models import Model, Models
 from app.predict import Options, Upload, predict
 from tasks.base import Box
+from tasks.decode import OTHER_SUFFIXES, SUFFIXES
 from tasks.problems import Problem, UnreadableImage
 
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".gif", ".bmp"}  # the files of a folder that are read
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
 TOGETHER = 16  # pictures that are read and classified in one batch
 
@@ -61,7 +61,10 @@ def predict_files(places: Sequence[Path], model: str | None, *, form: str, whole
 
 
 def _files(places: Iterable[Path]) -> Iterator[Path]:
-    """The files named, and the pictures in the folders named and those below them, sorted."""
+    """The files named, and the pictures in the folders named and those below them, sorted.
+
+    Those of formats that are not read are among them: each is told and counted.
+    """
     for place in places:
         if not place.is_dir():
             yield place
@@ -69,7 +72,7 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
         for folder, below, names in os.walk(place):
             below.sort()
             for name in sorted(names):
-                if Path(name).suffix.lower() in SUFFIXES:
+                if Path(name).suffix.lower() in SUFFIXES | OTHER_SUFFIXES:
                     yield Path(folder, name)
 
 
@@ -82,7 +85,12 @@ def _answers(files: Sequence[Path], ask: Ask) -> Iterator[tuple[str, Answer]]:
             results = ask(uploads)
         except Problem:  # none of them can be answered: each has its own reason
             results = [_alone(upload, ask) for upload in uploads]
-        yield from zip(map(str, chosen), results, strict=True)
+        yield from zip(map(_name, chosen), results, strict=True)
+
+
+def _name(file: Path) -> str:
+    """The file's name as text; of one that is not UTF-8, the other bytes as in `\\xfc`."""
+    return os.fsencode(file).decode("utf-8", "backslashreplace")
 
 
 def _alone(upload: Upload, ask: Ask) -> Answer:
@@ -95,9 +103,9 @@ def _alone(upload: Upload, ask: Ask) -> Answer:
 
 def _upload(file: Path) -> Upload:
     try:
-        return Upload(file.read_bytes(), file.name)
+        return Upload(file.read_bytes(), _name(file))
     except OSError as error:
-        return Upload(UnreadableImage(f"The file cannot be read: {error.strerror}."), file.name)
+        return Upload(UnreadableImage(f"The file cannot be read: {error.strerror}."), _name(file))
 
 
 def _text(name: str, result: Answer) -> None:

@@ -97,7 +97,8 @@ class _LightLane(_Lane):
         batch.done.wait()
         if batch.error is not None:
             # A new exception for each thread: a shared one would collect all their tracebacks.
-            raise RuntimeError("the network failed") from batch.error
+            kind = MemoryError if isinstance(batch.error, MemoryError) else RuntimeError
+            raise kind("the network failed") from batch.error
         assert batch.probabilities is not None
         return batch.probabilities[start : start + len(pixels)]
 

@@ -14,10 +14,15 @@ from functools import partial
 from typing import Any
 from weakref import WeakSet
 
-from gunicorn import util
+from gunicorn import SERVER_SOFTWARE, util, version_info
 from gunicorn.workers import gthread
 
 from app.config import settings
+
+if version_info < (27, 0, 1):
+    raise ImportError(
+        f"{SERVER_SOFTWARE} is too old to serve Glimpse: pip install 'gunicorn>=27.0.1,<28'"
+    )
 
 AT_ONCE = 256 * 1024  # bytes that are received in one go
 MOST_HEAD = 1024 * 1024  # more than gunicorn reads of a head before it refuses the request
@@ -50,7 +55,7 @@ def write_error(client: socket.socket, status: int, reason: str, message: str) -
 util.write_error = write_error  # gunicorn's own is HTML
 BUSY = problem(
     503,
-    "Not ready",
+    "Busy",
     "The server receives too much at once. Wait 5 s, then send it again.",
     "Retry-After: 5\r\n",
 )
@@ -175,15 +180,17 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def accept(self, listener: Any) -> None:
         """Accepts a connection, after a worker that holds none had a millisecond to do so."""
         time.sleep(0.001 if self.nr_conns and self.alive else 0)
-        full = self.nr_conns >= self.worker_connections - 1
+        waiting, held = self.keepalived_conns or self.pending_conns, self.nr_conns
+        oldest = waiting[0] if waiting else None
+        is_full = held >= self.worker_connections - 1
         try:
             super().accept(listener)
         except OSError as error:
             if error.errno not in (errno.EMFILE, errno.ENFILE):
                 raise
-            full = True
-        if full and (waiting := self.keepalived_conns or self.pending_conns):
-            self._close(waiting[0])  # the one that has waited longest
+            is_full, held = True, -1
+        if is_full and oldest and self.nr_conns > held:
+            self._close(oldest)
 
     def set_accept_enabled(self, enabled: bool) -> None:
         """On shutdown, accepts the queued connections, then closes the listeners."""

@@ -83,7 +83,8 @@ def ask_glimpse(bench: Bench, load: Load) -> Request:
     path, picture = f"/api/predict?model={load.model}&faces=whole", bench.pictures[load.model]
     if load.pictures == 1:
         return path, picture, PNG
-    images = [base64.b64encode(picture).decode()] * load.pictures
+    different = [picture + number.to_bytes(2, "big") for number in range(load.pictures)]
+    images = [base64.b64encode(each).decode() for each in different]
     return path, json.dumps({"images": images}).encode(), JSON
 
 

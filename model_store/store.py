@@ -37,7 +37,7 @@ def folders(root: Path = ROOT) -> list[Path]:
 def names(folder: Path) -> set[str]:
     """The names in a folder; none where it cannot be read, as `lost+found`, or is no folder."""
     try:
-        return set(os.listdir(folder))
+        return {path.name for path in folder.iterdir()}
     except OSError:
         return set()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, features
 
-from tasks import bmp, jpeg, png
+from tasks import avif, bmp, jpeg, png
 from tasks.problems import (
     Busy,
     Problem,
@@ -42,6 +42,9 @@ FORMATS = {
 _NAMES = [name for name, _ in FORMATS.values()]
 FORMAT_NAMES = f"{', '.join(_NAMES[:-1])} or {_NAMES[-1]}"
 SUFFIXES = frozenset(suffix for _, suffixes in FORMATS.values() for suffix in suffixes)
+# Pictures that are told from other files although they are not read.
+_OTHERS = ".tif .tiff .heic .heif .hif .avif .jxl .jp2 .j2k .svg .ico .cur .psd"
+OTHER_SUFFIXES = frozenset(_OTHERS.split()) - SUFFIXES
 ENOUGH = 1024  # pixels of a picture's shorter side that suffice for any model
 MUCH = 4 * ENOUGH**2  # pixels of a long, narrow picture beyond which it is reduced as well
 
@@ -95,12 +98,14 @@ def decode(content: bytes, max_pixels: int) -> Picture:
         raise UnreadableImage("The image is empty (0 bytes). Choose a picture and send it again.")
     try:
         image, has_end = _opened(content)
+        coded = avif.most_pixels(content) if image.format == "AVIF" else 0
     except Exception as error:  # decoders raise all kinds of errors on untrusted data
         raise _unreadable(content, error) from error
     width, height = image.size
-    if width * height > max_pixels:
+    if max(width * height, coded) > max_pixels:
+        shown = f"{width} × {height}" if width * height >= coded else coded
         raise TooLarge(
-            f"The image has {width} × {height} pixels; at most {max_pixels} are allowed. "
+            f"The image has {shown} pixels; at most {max_pixels} are allowed. "
             "Send it at a smaller size."
         )
     orientation = _orientation(image)
@@ -132,6 +137,8 @@ def _opened(content: bytes) -> tuple[Image.Image, bool]:
         content = png.needed(content)
     elif content.startswith(jpeg.SIGNATURE):
         content, has_end = jpeg.ended(content)
+    elif content[4:12] == b"ftypavis":  # the picture that stands for the film, not the film
+        content = content[:8] + b"avif" + content[12:]
     return Image.open(io.BytesIO(content), formats=tuple(FORMATS)), has_end
 
 
@@ -167,8 +174,6 @@ SIGNATURES = {
     png.SIGNATURE: "PNG",
     jpeg.SIGNATURE: "JPEG",
     b"GIF8": "GIF",
-    bmp.SIGNATURE: "BMP",
-    b"RIFF": "WebP",
     b"II*\0": "TIFF",
     b"MM\0*": "TIFF",
     b"%PDF": "PDF",
@@ -209,5 +214,9 @@ def _format_name(content: bytes) -> str | None:
             return "AVIF"
         if brand[:3] in (b"hei", b"hev", b"mif", b"msf"):
             return "HEIC"
+    if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
+        return "WebP"
+    if content.startswith(bmp.SIGNATURE) and not any(content[6:10]):  # a text has no zeros there
+        return "BMP"
     name = next((SIGNATURES[each] for each in SIGNATURES if content.startswith(each)), None)
     return name or ("SVG" if b"<svg" in content[:1000].lower() else None)

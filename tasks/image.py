@@ -22,9 +22,24 @@ class ImageTask(Task):
     def prepare(self, image: Image.Image, spec: InputSpec) -> Pixels:
         """See `Task.prepare`."""
         channels, height, width = spec.shape
-        fit = ImageOps.pad if spec.preprocessing.get("fit") == "letterbox" else ImageOps.fit
+        fit = _boxed if spec.preprocessing.get("fit") == "letterbox" else _filling
         opaque = on_white(image).convert("L" if channels == 1 else "RGB")
-        return as_pixels(fit(opaque, (width, height), Image.Resampling.LANCZOS), channels)
+        return as_pixels(fit(opaque, (width, height)), channels)
+
+
+def _filling(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The centre of the picture, as much as fills `size`."""
+    return ImageOps.fit(image, size, Image.Resampling.LANCZOS)
+
+
+def _boxed(image: Image.Image, size: tuple[int, int]) -> Image.Image:
+    """The whole picture in the centre of `size`, between black bars."""
+    scale = min(size[0] / image.width, size[1] / image.height)
+    inner = max(1, round(image.width * scale)), max(1, round(image.height * scale))
+    box = Image.new(image.mode, size)
+    place = (size[0] - inner[0]) // 2, (size[1] - inner[1]) // 2
+    box.paste(image.resize(inner, Image.Resampling.LANCZOS), place)
+    return box
 
 
 TASK = ImageTask()

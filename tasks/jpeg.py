@@ -39,6 +39,8 @@ def ended(jpeg: bytes) -> tuple[bytes, bool]:
             is_detailed = first > 0 and precision & 15 == 0
             if scans > MAX_SCANS:
                 raise ValueError("each scan of a JPEG takes as long as a picture")
+    if jpeg.endswith(END):  # it stands behind what only looks like a marker
+        return jpeg, True
     if is_progressive and not is_detailed:
         raise ValueError("the details are missing")
     return jpeg + END, False

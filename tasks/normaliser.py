@@ -25,6 +25,8 @@ CLOSER = 144  # the same where most of the picture is the digit
 FINE = 4  # stroke width is corrected at this many times the final resolution
 PEAK = 20  # the mean of so many strongest pixels is the peak strength
 SMALL = 48  # a longer side below which strokes are as fine as noise, pixels
+LONG = 3  # times as long as wide: such a picture may hold a row of many digits
+FINER = 4  # times as large for many digits
 MOST_DIGITS = 16  # of a number
 ONE_DIGIT = 0.3  # the widest gap in an open 4, in its height
 MOST_LINES = 12  # ruled lines that are removed in each direction
@@ -96,7 +98,15 @@ def read(image: Image.Image) -> Reading:
 
 def _read(grey: Image.Image, near: Box) -> Reading:
     """What the strokes in the part `near` of a one-channel picture may be."""
-    ink, box = _find(_working_size(grey.crop(near), WORKING))
+    closer = CLOSER
+    try:
+        ink, box = _find(_working_size(grey.crop(near), WORKING))
+    except BlankError:
+        if max(grey.size) < LONG * min(grey.size):
+            raise
+        # The strokes of a long row may be so dense that they count as noise at that size.
+        closer = FINER * WORKING
+        ink, box = _find(_working_size(grey.crop(near), closer))
     factor = (near[2] - near[0]) / ink.shape[1]
     if factor > 1 and max(box[2] - box[0], box[3] - box[1]) < BOX * FINE:
         # Look again, closer, at a square round the digit.
@@ -109,12 +119,12 @@ def _read(grey: Image.Image, near: Box) -> Reading:
             min(round(x + reach), near[2]),
             min(round(y + reach), near[3]),
         )
-        ink, box = _find(_working_size(grey.crop(near), CLOSER))
+        ink, box = _find(_working_size(grey.crop(near), closer))
     layout = lay_out(ink)
     if len(layout.pieces) > 1:
         # Each digit at the size that a single digit would have.
         with contextlib.suppress(BlankError):
-            longest = CLOSER * min(len(layout.pieces), 4)
+            longest = CLOSER * min(len(layout.pieces), FINER)
             again = lay_out(_find(_working_size(grey.crop(near), longest))[0])
             if len(again.pieces) == len(layout.pieces):
                 layout = again

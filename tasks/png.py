@@ -6,8 +6,9 @@ import struct
 import zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
-NEEDED = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
-USED = (b"tRNS", b"eXIf")  # if their checksum is right
+NEEDED = (b"IHDR", b"PLTE")
+USED = (b"tRNS", b"eXIf")  # if their checksums are right
+PIXELS = b"IDAT"  # what follows them is not needed
 
 
 def needed(png: bytes) -> bytes:
@@ -16,16 +17,18 @@ def needed(png: bytes) -> bytes:
     A long text, a large colour profile or a wrong checksum keeps nobody from reading it then, and
     nothing that is compressed is unpacked but the pixels.
     """
-    kept, at = [SIGNATURE], len(SIGNATURE)
+    head, pixels, at = [SIGNATURE], [], len(SIGNATURE)
     while at + 12 <= len(png):
         size, name = struct.unpack_from(">I4s", png, at)
-        end = at + 12 + size
-        if name in NEEDED or (name in USED and _is_right(png[at + 4 : end])):
-            kept.append(png[at:end])
-        at = end
-    return b"".join(kept)
+        chunk = png[at : at + 12 + size]
+        at += len(chunk)
+        if name == PIXELS:
+            pixels.append(chunk)
+        elif not pixels and (name in NEEDED or (name in USED and _is_right(chunk))):
+            head.append(chunk)
+    return b"".join([*head, *pixels])
 
 
 def _is_right(chunk: bytes) -> bool:
-    """Whether a chunk, from its name to its checksum, is as it was written."""
-    return zlib.crc32(chunk[:-4]) == int.from_bytes(chunk[-4:], "big")
+    """Whether a chunk's checksum is that of its name and content."""
+    return zlib.crc32(chunk[4:-4]) == int.from_bytes(chunk[-4:], "big")

@@ -53,10 +53,10 @@ class NotReady(Problem):
     status, slug, title = 503, "not-ready", "Not ready"
 
 
-class Busy(NotReady):
-    """More requests, or larger ones, than can be served at once."""
+class Busy(Problem):
+    """More work, or larger pictures, than can be served now; ``Retry-After`` says when to ask."""
 
-    slug, title = "busy", "Busy"
+    status, slug, title = 503, "busy", "Busy"
 
 
 def blank_picture() -> NothingToClassify:

@@ -109,6 +109,15 @@ def test_an_old_package_is_a_warning(run, monkeypatch):
     assert any("flask 2.3.1 is older than 3.1" in line for line in lines_of("warning", lines))
 
 
+@pytest.mark.parametrize("old", ["23.0.0", "25.2.0", "27.0.0"])
+def test_a_gunicorn_that_cannot_serve_is_missing(run, monkeypatch, old):
+    version = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda n: old if n == "gunicorn" else version(n))
+    status, lines = run()
+    assert status == 1
+    assert f"gunicorn {old} is older than 27.0.1 and cannot serve" in lines_of("missing", lines)[0]
+
+
 def test_without_an_engine_it_says_what_to_install(run, monkeypatch):
     monkeypatch.setattr(engines, "find_spec", lambda name: None)
     status, lines = run()
@@ -166,7 +175,7 @@ def test_a_default_model_that_fails_at_a_picture_is_missing(run, root):
     save(script(Brittle()), card(), root / "digits")
     status, lines = run()
     assert status == 1
-    assert "model digits: it fails on a picture" in lines_of("missing", lines)[0]
+    assert "model digits: The network of the model digits failed" in lines_of("missing", lines)[0]
 
 
 def test_a_default_model_that_is_not_in_the_store_is_missing(run, monkeypatch):

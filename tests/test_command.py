@@ -6,13 +6,14 @@ import csv
 import hashlib
 import io
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from PIL import Image
-from samples import ByLight, encode, face_card, script, seven
+from samples import ByInk, ByLight, card, encode, face_card, script, seven
 
 from app import create_app
 from app.__main__ import main
@@ -45,6 +46,30 @@ def test_a_folder_gets_a_line_a_picture_and_a_broken_one_is_counted(folder, caps
     assert "2 of 3 pictures answered" in err
 
 
+def test_pictures_that_are_not_read_are_told_and_counted(tmp_path, capsys):
+    (tmp_path / "a.jfif").write_bytes(encode(seven(), "JPEG"))
+    (tmp_path / "b.tif").write_bytes(encode(seven(), "TIFF"))
+    (tmp_path / "c.HEIC").write_bytes(b"\0\0\0\x18ftypheic")
+    (tmp_path / "d.txt").write_text("no picture")
+    assert main(["predict", str(tmp_path)]) == 1
+    out, err = capsys.readouterr()
+    assert out.startswith(f"{tmp_path / 'a.jfif'}\t")
+    assert f"{tmp_path / 'b.tif'}: TIFF pictures are not supported. Convert it" in err
+    assert f"{tmp_path / 'c.HEIC'}: " in err
+    assert "1 of 3 pictures answered" in err
+
+
+@pytest.mark.parametrize("form", ["--csv", "--json", None])
+def test_a_name_that_is_not_utf8_does_not_stop_the_others(folder, form, capsys):
+    """Latin-1 names are common in old archives."""
+    (folder / os.fsdecode(b"Gr\xfc\xdfe.png")).write_bytes(encode(seven()))
+    main(["predict", str(folder), *([form] if form else [])])
+    out, err = capsys.readouterr()
+    assert (r"Gr\\xfc\\xdfe.png" if form == "--json" else r"Gr\xfc\xdfe.png") in out
+    assert "b.JPG" in out
+    assert "3 of 4 pictures answered" in err
+
+
 def test_all_right_is_status_0(folder, capsys):
     assert main(["predict", str(folder / "a.png"), str(folder / "deep")]) == 0
     assert capsys.readouterr().err == ""
@@ -72,6 +97,16 @@ def test_csv_marks_names_that_a_spreadsheet_would_calculate(tmp_path, monkeypatc
     main(["predict", "=1+1.png", "--csv"])
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
     assert row["file"] == "'=1+1.png"
+
+
+def test_csv_marks_labels_too(tmp_path, monkeypatch, capsys):
+    labels = ["=1+1", "@a", *"23456789"]
+    save(script(ByInk()), card(labels=labels), tmp_path / "store" / "digits")
+    (tmp_path / "seven.png").write_bytes(encode(seven()))
+    monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(tmp_path / "store"))
+    main(["predict", str(tmp_path / "seven.png"), "--csv"])
+    (row,) = csv.reader(io.StringIO(capsys.readouterr().out.splitlines()[0]))
+    assert row[-10:-8] == ["'=1+1", "'@a"]
 
 
 def test_a_csv_has_a_row_a_face(tmp_path, monkeypatch, capsys):

@@ -92,15 +92,15 @@ def test_a_task_is_added(copy):
 
 
 def test_a_data_set_is_added(copy):
-    place = copy / "letters"
+    place = copy / "capitals"
     place.mkdir()
     labels = np.arange(520) % 26
     pictures = np.random.default_rng(0).integers(0, 256, (520, 784))
     rows = np.column_stack([labels, pictures])
-    np.savetxt(place / "letters.csv", rows, "%d", delimiter=",")
+    np.savetxt(place / "capitals.txt", rows, "%d", delimiter=",")
     follow("Add a data set", copy, str(place))
-    card = (copy / "runs" / "letters" / "card.json").read_text("utf-8")
-    assert "handwritten letters" in card
+    card = (copy / "runs" / "capitals" / "card.json").read_text("utf-8")
+    assert "handwritten capitals" in card
     run(".venv/bin/ruff check training", copy)
 
 

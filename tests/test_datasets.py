@@ -464,12 +464,14 @@ def test_evaluate_refuses_data_with_other_labels(trained, tree, tmp_path, capsys
 
 
 def test_evaluate_takes_the_labels_in_any_order(trained, tree, capsys, monkeypatch):
+    load = datasets.load
+
     def other_way_round(*arguments):
-        data = datasets.load(*arguments)
+        data = load(*arguments)
         test = Part(data.test.pictures, 1 - data.test.labels)
         return dataclasses.replace(data, labels=data.labels[::-1], test=test)
 
-    monkeypatch.setattr("training.cli.load", other_way_round)
+    monkeypatch.setattr("training.datasets.load", other_way_round)
     capsys.readouterr()
     assert main(["evaluate", str(trained), "--data", str(tree), "--json"]) == 0
     figures = json.loads(capsys.readouterr().out)

@@ -158,13 +158,14 @@ def test_a_network_learns_from_another(store, together, data, tmp_path):
 
 
 def test_the_target_is_the_teachers_softened_shares_and_the_label(tmp_path, data):
-    def teacher(given):
-        return torch.tensor([[0.9, 0.1]]).expand(len(given), 2)
+    class Teacher(torch.nn.Module):
+        def forward(self, given):
+            return torch.tensor([[0.9, 0.1]]).expand(len(given), 2)
 
     recipe = read(str(tiny.write_recipe(tmp_path / "small.toml")))
     held = load_data(recipe.data, data, recipe.task)
     card = type("Card", (), {"name": "t", "version": "1", "labels": ["light", "dark"]})
-    taught = taught_by(teacher, card, held, temperature=2.0, share=0.5)
+    taught = taught_by(Teacher(), card, held, temperature=2.0, share=0.5)
     light = 3 / 4  # of the square roots of 0.9 and 0.1
     expected = torch.tensor(
         [[0.5 + (1 - light) / 2, light / 2], [(1 - light) / 2, 0.5 + light / 2]]

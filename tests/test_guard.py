@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import hashlib
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
+from limits import parse
 
 from app import create_app
+from app.rates import SharedRates
 
+TOP = Path(__file__).resolve().parent.parent
 KEY = "a-key-that-nobody-guesses"
 DIGEST = hashlib.sha256(KEY.encode()).hexdigest()
 
@@ -108,10 +114,95 @@ def test_too_many_requests_wait(guarded, png):
     assert post(client, png, **other).status_code == 200
 
 
+@pytest.mark.parametrize("storage", ["shared://", "memory://"])
+def test_wrong_keys_count_too(guarded, png, storage):
+    client = guarded(RATE_LIMIT="5 per minute", RATE_STORAGE=storage, API_KEYS=DIGEST)
+    statuses = [
+        post(client, png, headers={"X-API-Key": f"guess-{number}"}).status_code
+        for number in range(20)
+    ]
+    assert statuses.count(401) <= 10  # twice where a new minute begins
+    assert statuses[-1] == 429
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "are_one"),
+    [
+        ("2001:db8:1:2::1", "2001:db8:1:2:ffff::9", True),
+        ("2001:db8:1:2::1", "2001:db8:1:3::1", False),
+        ("::ffff:192.0.2.7", "192.0.2.7", True),
+        ("::ffff:192.0.2.7", "::ffff:192.0.2.8", False),
+        ("192.0.2.7", "192.0.2.8", False),
+        ("not an address", "another", False),
+    ],
+)
+def test_a_client_of_the_newer_protocol_is_its_network(guarded, png, one, other, are_one):
+    client = guarded(RATE_LIMIT="1 per day")
+    post(client, png, environ_base={"REMOTE_ADDR": one})
+    told = post(client, png, environ_base={"REMOTE_ADDR": other})
+    assert (told.status_code == 429) is are_one
+
+
+TOGETHER = """
+import os
+from limits import parse
+from app.rates import SharedRates
+rates = SharedRates(parse("40 per day"))
+for _ in range(4):
+    if not os.fork():
+        os.write(1, b"".join(b"x" * (not rates.hit("client")) for _ in range(20)))
+        os._exit(0)
+for _ in range(4):
+    assert os.wait()[1] == 0
+assert rates.hit("client") > 0 == rates.hit("another")
+"""
+
+
+def test_all_workers_count_together():
+    done = subprocess.run(
+        [sys.executable, "-c", TOGETHER], cwd=TOP, capture_output=True, check=True
+    )
+    assert len(done.stdout) == 40
+
+
+@pytest.mark.parametrize("rate", ["1 per minute", "10 per minute"])
+def test_requests_go_on_as_fast_as_the_limit_says(monkeypatch, rate):
+    """By a client that waits as long as it is told."""
+    now = 1e9
+    monkeypatch.setattr("app.rates.time.time", lambda: now)
+    limit = parse(rate)
+    rates, admitted = SharedRates(limit), []
+    while now < 1e9 + 600:
+        if wait := rates.hit("client"):
+            now += wait
+        else:
+            admitted.append(now)
+            now += 1
+    assert len(admitted) == 10 * limit.amount
+    for start, end in zip(admitted, admitted[limit.amount :], strict=False):
+        assert end - start >= 60
+
+
+def test_a_crowd_of_clients_takes_nobodys_count_away():
+    rates = SharedRates(parse("2 per day"))
+    for number in range(2000):
+        assert not rates.hit(f"client {number % 1000}")
+    assert sum(bool(rates.hit(f"client {number}")) for number in range(1000)) >= 990
+
+
+def test_more_clients_than_there_is_room_for_take_the_oldest_places(monkeypatch):
+    monkeypatch.setattr("app.rates.BYTES", 0)
+    rates = SharedRates(parse("1 per day"))
+    assert not any(rates.hit(f"client {number}") for number in range(2000))
+    assert rates.hit("client 1999") > 0
+
+
 @pytest.mark.parametrize(
     ("settings", "name"),
     [
         ({"RATE_LIMIT": "often"}, "GLIMPSE_RATE_LIMIT"),
+        ({"RATE_LIMIT": "0 per minute"}, "GLIMPSE_RATE_LIMIT"),
+        ({"RATE_LIMIT": "1000000 per minute"}, "GLIMPSE_RATE_LIMIT"),
         ({"RATE_LIMIT": "1 per second", "RATE_STORAGE": "nowhere"}, "GLIMPSE_RATE_STORAGE"),
     ],
 )
@@ -148,3 +239,25 @@ def test_an_origin_of_the_settings_is_let_in(guarded):
         )
         assert response.status_code == 200
         assert (response.headers.get("Access-Control-Allow-Origin") == origin) is allowed
+
+
+@pytest.mark.parametrize(
+    ("setting", "origin", "allowed"),
+    [
+        ("https://*.good.example", "https://a.good.example", True),
+        ("https://*.good.example", "HTTPS://A.Good.Example", True),
+        ("https://*.good.example", "https://xgood.example.evil.org", False),
+        ("https://*.good.example", "https://a.good.example.evil.org", False),
+        ("https://*.good.example", "https://evil.org/.good.example", False),
+        ("https://*.good.example", "https://good.example", False),
+        ("https://*.good.example", "http://a.good.example", False),
+        ("https://*.good.example", "https://a.goodxexample", False),
+        ("https://good.example", "https://goodxexample", False),
+        ("https://(a|b).example", "https://a.example", False),
+        ("https://[::1]:8000", "https://[::1]:8000", True),
+        ("*", "https://any.example", True),
+    ],
+)
+def test_an_origin_is_literal_but_for_its_wildcard(guarded, setting, origin, allowed):
+    response = guarded(CORS_ORIGINS=setting).get("/api/models", headers={"Origin": origin})
+    assert (response.headers.get("Access-Control-Allow-Origin") in (origin, "*")) is allowed

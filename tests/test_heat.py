@@ -21,6 +21,10 @@ NETWORKS = {
     "vgg, odd": ("vgg", 23, SMALL),
     "vgg, all too coarse": ("vgg", 9, SMALL),
 }
+NETWORKS["resnet"] = ("resnet", 28, {"widths": [4, 8, 8], "depths": [1, 1, 1]})
+NETWORKS["resnet, odd"] = ("resnet", 23, {"widths": [4, 8], "depths": [0, 1]})
+NETWORKS["lite0"] = ("efficientnet_lite0", 64, {"pretrained": False})
+NETWORKS["lite0, odd"] = ("efficientnet_lite0", 83, {"pretrained": False})
 for activation in ACTIVATIONS:
     NETWORKS[f"vgg, {activation}"] = ("vgg", 48, {**SMALL, "activation": activation})
     options = {"widths": [8, 8, 16, 16], "dense": 16, "activation": activation}
@@ -31,7 +35,9 @@ def trained(name, size, options):
     """A classifier whose batch norms have seen pictures, and pictures with flat parts."""
     torch.manual_seed(0)
     classifier = Classifier(build(name, 10, 1, options), 0.1, 0.3, by_picture=size > 28)
-    classifier.train()
+    for layer in classifier.train().modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.momentum = None  # the mean of what it has seen
     for _ in range(3):
         classifier.logits(torch.rand(32, 1, size, size))
     pictures = torch.randint(0, 256, (6, 1, size, size), dtype=torch.uint8)
@@ -101,7 +107,7 @@ def with_layers(*layers):
 
 
 UNKNOWN = {
-    "strided": nn.Conv2d(4, 4, 3, stride=2, padding=1),
+    "strided and padded": nn.Conv2d(4, 4, 3, stride=2, padding=1),
     "reflected": nn.Sequential(
         nn.MaxPool2d(2), nn.Conv2d(4, 4, 3, padding=1, padding_mode="reflect")
     ),

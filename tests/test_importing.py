@@ -121,6 +121,8 @@ def test_an_imported_classifier_is_served(name, tmp_path):
     assert scores == pytest.approx(shares, abs=1e-4)
     for page in ("/models/colours", "/models", "/try/colours", "/api/models/colours"):
         assert client.get(page).status_code == 200, page
+    platform = client.get("/v2/models/colours").get_json()["platform"]
+    assert platform == {"net.pt": "pytorch_torchscript", "net.onnx": "onnxruntime_onnx"}[name]
 
 
 @pytest.mark.filterwarnings("ignore")

@@ -234,3 +234,21 @@ def test_a_thick_digit_with_small_holes_is_no_sheet():
         draw.rectangle((180, top, 220, top + 50), fill=30)
     rows = (normalise(eight) > 128).sum(axis=1)
     assert rows.max() > 8  # not the holes
+
+
+@pytest.mark.parametrize("pen", [4, 16, 24])
+@pytest.mark.parametrize("count", [12, 14, 16])
+def test_a_row_of_many_digits_is_not_grain(count, pen):
+    """However dense its strokes are."""
+    row = Image.new("L", (count * 115 + 20, 240), 255)
+    draw = ImageDraw.Draw(row)
+    for digit in range(count):
+        points = [(20 + digit * 115 + x * 100, 20 + y * 200) for x, y in SEVEN]
+        draw.line(points, fill=0, width=pen)
+    assert len(read(row).pieces) == count
+
+
+def test_grain_in_a_long_picture_stays_blank():
+    grain = np.random.default_rng(1).normal(128, 40, (160, 1200)).clip(0, 255)
+    with pytest.raises(BlankError):
+        read(Image.fromarray(grain.astype(np.uint8)))

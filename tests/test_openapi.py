@@ -65,6 +65,12 @@ def test_every_example_keeps_to_its_schema(app, document):
     assert count > 30
 
 
+def test_the_limits_of_pixels_are_told(app, document):
+    told = document["paths"]["/api/predict"]["post"]["description"]
+    assert f"{app.config['MAX_PIXELS']} pixels" in told
+    assert f"together {app.config['MAX_PIXELS_IN_ALL']}" in told
+
+
 def test_every_kind_of_problem_is_told_with_its_status(document):
     responses = document["paths"]["/api/predict"]["post"]["responses"]
     told = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -81,6 +82,29 @@ def test_every_requirement_has_its_oldest_version():
     lists = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
     for each in (Requirement(line) for lines in lists for line in lines):
         assert ">=" in str(each.specifier) or each.name == PROJECT["name"], each
+
+
+def test_the_image_installs_what_serving_needs_by_its_hash():
+    text = (TOP / "requirements.lock").read_text()
+    pinned = {}
+    for block in re.split(r"\n(?=[a-z])", text.partition("\n#")[2]):
+        if match := re.match(r"([a-z0-9-]+)==([^ ]+)", block):
+            pinned[match[1]] = match[2]
+            assert "--hash=sha256:" in block, match[0]
+    for each in own("requirements-common.txt") | own("requirements-light.txt"):
+        assert each.specifier.contains(pinned[each.name]), each
+    assert "://" not in text
+
+
+def test_the_licence_of_every_package_is_told():
+    files = [file.name for file in TOP.glob("requirements*.txt")]
+    named = {each.name for file in files for each in own(file)}
+    named |= {each.name for name in PROJECT["optional-dependencies"] for each in extra(name)}
+    named |= set(re.findall(r"^([a-z0-9-]+)==", (TOP / "requirements.lock").read_text(), re.M))
+    rows = re.findall(
+        r"^\| ([a-z0-9, -]+?)(?:, of .*)? \|", (TOP / "docs" / "licences.md").read_text(), re.M
+    )
+    assert named - {name for row in rows for name in row.split(", ")} == set()
 
 
 def test_every_package_of_the_checkout_is_named():

@@ -4,18 +4,28 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from msgspec.structs import replace
 from PIL import Image
+from samples import card, script
 
 import model_store
+from app import create_app
+from model_store import save
 from training import report, train
+from training.api import cross_validate
 from training.cli import main
 from training.errors import TrainingError
 from training.recipe import DataRecipe, NetworkRecipe, OptimiserRecipe, Recipe
 
+TOP = Path(__file__).resolve().parent.parent
 NAMES = ["$a_b$", "$", "猫", "🐱", "a[x]", "x" * 250, "new\nline", "accuracy", 'q"uote', "\\frac"]
 LIGHT = Recipe(
     name="light",
@@ -29,6 +39,17 @@ LIGHT = Recipe(
 )
 
 
+TOML = """
+name = "light"
+description = ""
+task = "image"
+epochs = 2
+batch_size = 20
+network = { name = "vgg", widths = [8], depths = [1] }
+data = { name = "folders", size = 16, validation = 0.2 }
+"""
+
+
 def answers(classes, count, right=0.6):
     """The true labels (N,) and probabilities (N, K) of a model that is right so often."""
     chooser = np.random.default_rng(0)
@@ -37,6 +58,17 @@ def answers(classes, count, right=0.6):
     probabilities = chooser.random((count, classes), dtype=np.float32)
     probabilities[np.arange(count), told] += 1
     return truth, probabilities / probabilities.sum(1, keepdims=True)
+
+
+class Many(torch.nn.Module):
+    """Answers with so many labels, each as likely as the others."""
+
+    def __init__(self, count: int) -> None:
+        super().__init__()
+        self.count = count
+
+    def forward(self, pictures: torch.Tensor) -> torch.Tensor:
+        return torch.full((len(pictures), self.count), 1 / self.count)
 
 
 def pictures(folder, count=20):
@@ -95,6 +127,25 @@ def test_many_classes_are_reported_by_what_is_confused_most(tmp_path):
     assert pictures == {"confusions.png"}
 
 
+def test_the_page_of_many_classes_shows_the_weakest_and_what_is_confused(tmp_path):
+    names = [f"class {index}" for index in range(report.MANY + 1)]
+    truth, probabilities = answers(len(names), 500)
+    many = card("many", task="image", labels=names)
+    save(script(Many(len(names))), many, tmp_path / "many")
+    report.write(tmp_path / "many", names, truth, probabilities)
+    app = create_app({"MODEL_STORE": str(tmp_path), "DEFAULT_MODEL": "many"})
+    page = app.test_client().get("/models/many").text
+    shown = re.search(r'data-testid="confused">(.*?)</ol>', page, re.S)[1]
+    figures = json.loads((tmp_path / "many" / "report.json").read_text())
+    true, told, _ = figures["confusions"][0]
+    assert f"<b>{true}</b> taken for <b>{told}</b>" in shown
+    weakest = re.search(r'data-testid="classes">(.*?)</table>', page, re.S)[1]
+    assert weakest.count('<th scope="row">') == 10
+    every = re.search(r'data-testid="all-classes">(.*?)</table>', page, re.S)[1]
+    assert every.count('<th scope="row">') == len(names) + 1  # and their mean
+    assert "and 15 more" in page
+
+
 @pytest.mark.parametrize(("count", "advice"), [(40, True), (4000, False)])
 def test_few_test_pictures_are_said_to_tell_little(count, advice):
     truth, probabilities = answers(2, count, right=0.9)
@@ -146,11 +197,7 @@ def test_the_curves_are_drawn_while_the_run_goes_on(folder, tmp_path, monkeypatc
 
 def test_a_report_that_fails_loses_nothing(folder, tmp_path, monkeypatch, capsys):
     recipe = tmp_path / "light.toml"
-    recipe.write_text(
-        'name = "light"\ndescription = ""\ntask = "image"\nepochs = 2\nbatch_size = 20\n'
-        'network = { name = "vgg", widths = [8], depths = [1] }\n'
-        'data = { name = "folders", size = 16, validation = 0.2 }\n'
-    )
+    recipe.write_text(TOML)
     out = tmp_path / "out"
     store = ["--publish", "--store", str(tmp_path / "store")]
     with monkeypatch.context() as patch:
@@ -162,3 +209,57 @@ def test_a_report_that_fails_loses_nothing(folder, tmp_path, monkeypatch, capsys
     assert not (out / "confusion_matrix.png").exists()
     assert main(["evaluate", str(out), "--data", str(folder), "--write"]) == 0
     assert (out / "confusion_matrix.png").exists()
+
+
+@pytest.mark.parametrize("split", [None, "random"])
+def test_folds_of_any_pictures_are_tested_each(folder, tmp_path, split):
+    small = replace(LIGHT, epochs=1, data=replace(LIGHT.data, folds=3))
+    said = []
+    found = cross_validate(small, folder, split=split, out=tmp_path, say=said.append)
+    assert found.figures["count"] == 40  # each picture once
+    assert len(found.folds) == 3
+    told = json.loads((tmp_path / "folds.json").read_text())
+    assert told["split"] == (split or "stratified")
+    assert (tmp_path / "fold-2" / "train.log").is_file()
+    assert sum("Test accuracy" in line for line in said) == 3
+
+
+def test_a_model_has_a_name_of_its_own_and_tells_its_recipe(folder, tmp_path):
+    result = train(
+        LIGHT, folder, name="garden", epochs=1, limit=16, device="cpu", out=tmp_path / "run",
+        publish=tmp_path / "store", say=lambda _: None,
+    )  # fmt: skip
+    assert result.published == tmp_path / "store" / "garden"
+    assert (result.card.name, result.card.recipe["name"]) == ("garden", "light")
+    assert result.card.data["training"] == 16
+    app = create_app({"MODEL_STORE": str(tmp_path / "store"), "DEFAULT_MODEL": "garden"})
+    page = app.test_client().get("/models/garden").text
+    assert "train light.toml --data DIR --name garden --publish" in page
+    assert "These are few" in page
+
+
+def test_a_range_test_suggests_a_learning_rate(folder, tmp_path, capsys):
+    recipe = tmp_path / "light.toml"
+    recipe.write_text(TOML)
+    out = tmp_path / "rates"
+    arguments = ["lr-range", str(recipe), "--data", str(folder), "--out", str(out)]
+    assert main(arguments) == 0
+    suggested = float(re.search(r"lr = (\S+) ", capsys.readouterr().out)[1])
+    with (out / "lr_range.csv").open(newline="") as file:
+        rates = [float(row["lr"]) for row in csv.DictReader(file)]
+    assert rates == sorted(rates)
+    assert rates[0] < suggested < rates[-1]
+    assert (out / "lr_range.png").is_file()
+
+
+def test_an_unfit_name_is_refused_before_training(folder, capsys):
+    arguments = ["train", "images", "--data", str(folder), "--name", "my garden"]
+    assert main(arguments) == 2
+    assert "letters, digits, - and _" in capsys.readouterr().err
+
+
+def test_list_and_help_do_without_torch():
+    start = "import sys; sys.modules['torch'] = None; from training.cli import main; main(['list'])"
+    command = [sys.executable, "-c", start]
+    said = subprocess.run(command, cwd=TOP, capture_output=True, text=True, check=True).stdout
+    assert "images " in said and "digits-baseline " in said

@@ -78,8 +78,11 @@ def test_the_table_and_the_picture_tell_what_mattered(searched):
     shown = [float(share) for share in re.findall(r"^\| [\w.]+ \| (\d\.\d\d) \|$", text, re.M)]
     assert len(shown) == 3
     assert sum(shown) == pytest.approx(1, abs=0.02)
-    assert len(re.findall(r"^\| \d+ \| (?:stopped|\d+\.\d\d%)", text, re.M)) == 9
-    assert "own settings, as long: validation accuracy" in text
+    trials = stored(out)
+    stopped = sum(trial.state.name == "PRUNED" for trial in trials)
+    assert len(re.findall(r"^\| \d+ \| stopped \|", text, re.M)) == stopped
+    assert len(re.findall(r"^\| \d+ \| \d+\.\d\d% \|", text, re.M)) == 9 - stopped
+    assert "own settings, as long: validation accuracy 100.00%. No trial was better." in text
     assert (out / "search.png").read_bytes().startswith(b"\x89PNG")
 
 
@@ -91,6 +94,22 @@ def test_a_search_goes_on_where_it_was_and_tries_nothing_twice(searched, data, c
     assert params[:9] == before
     assert len({str(each) for each in params}) == 11
     assert "The recipe's own settings" not in capsys.readouterr().out.splitlines()[0]
+
+
+def test_an_interrupted_search_says_how_to_go_on(data, tmp_path, monkeypatch, capsys):
+    file = tiny.write_recipe(tmp_path / "shades.toml")
+    trained = search._trained
+
+    def interrupted(recipe, held, trial, device):
+        if trial is not None:
+            raise KeyboardInterrupt
+        return trained(recipe, held, trial, device)
+
+    monkeypatch.setattr(search, "_trained", interrupted)
+    assert main(command(file, data, tmp_path / "out", trials=2)) == 130
+    assert "continue with --resume" in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(command(file, data, tmp_path / "out", "--resume", trials=2)) == 0
 
 
 @pytest.mark.parametrize(
@@ -140,7 +159,7 @@ def test_a_recipe_is_written_as_it_is_read(name):
 
 @pytest.mark.parametrize("name", recipes.shipped())
 def test_every_shipped_recipe_has_settings_to_try(name):
-    recipe = recipes.read(name)
+    recipe = recipes.fitted(recipes.read(name), 1000)
     tried = search.ranges(recipe)
     assert {"optimiser.lr", "batch_size", "augmentation.rotation"} <= tried.keys()
     changed = {

@@ -15,6 +15,7 @@ from training import datasets, loop, recipe
 from training.cli import main
 
 CLASSES = ["darker", "lighter"]
+FORMS = ("plain", "turned", "transparent", "deep", "cmyk", "gif", "wide")
 SIDE, BAND = 40, 20
 ORIENTATION, TURN = 0x0112, {1: 0, 3: 180, 6: 90, 8: 270}
 
@@ -30,6 +31,7 @@ name = "folders"
 validation = 0.2
 size = 24
 channels = 3
+fit = "{fit}"
 
 [network]
 name = "vgg"
@@ -51,8 +53,14 @@ def pixels(label, random):
 
 
 def encoded(values, form, index):
-    """The picture in a file of one of five forms: its suffix and content."""
+    """The picture in a file of one of `FORMS`: its suffix and content."""
     picture, buffer = Image.fromarray(values), io.BytesIO()
+    if form == "gif":
+        still = Image.fromarray(255 - values)
+        picture.save(buffer, "GIF", save_all=True, append_images=[still])
+        return ".gif", buffer.getvalue()
+    if form == "wide":
+        picture = Image.fromarray(np.tile(values, (1, 3, 1)))
     if form == "turned":
         orientation = list(TURN)[index % len(TURN)]
         exif = Image.Exif()
@@ -77,32 +85,36 @@ def encoded(values, form, index):
 def tree(tmp_path_factory):
     """Folders train and test of either class, with every form in equal parts."""
     root, random = tmp_path_factory.mktemp("tree"), np.random.default_rng(4)
-    for part, count in (("train", 12), ("test", 6)):
+    for part, count in (("train", 12), ("test", 8)):
         for label in CLASSES:
             (root / part / label).mkdir(parents=True)
-            for form in ("plain", "turned", "transparent", "deep", "cmyk"):
+            for form in FORMS:
                 for index in range(count):
                     suffix, content = encoded(pixels(label, random), form, index)
                     (root / part / label / f"{form}-{index}{suffix}").write_bytes(content)
     return root
 
 
-@pytest.mark.parametrize(("task", "query"), [("image", {}), ("face", {"faces": "whole"})])
-def test_what_a_card_states_is_what_is_served(tree, tmp_path, task, query):
+@pytest.mark.parametrize(
+    ("task", "fit", "query"),
+    [("image", "letterbox", {}), ("face", "crop", {"faces": "whole"})],
+)
+def test_what_a_card_states_is_what_is_served(tree, tmp_path, task, fit, query):
     """Not one file is answered otherwise than it was evaluated, and the scores agree."""
     store = tmp_path / "store"
-    (tmp_path / "tiny.toml").write_text(RECIPE.format(task=task))
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(task=task, fit=fit))
     out = store / f"{task}-tiny"
     command = ["train", str(tmp_path / "tiny.toml"), "--data", str(tree), "--out", str(out)]
     assert main(command) == 0
     module, card = model_store.load(out)
+    assert card.preprocessing.get("fit") == ("letterbox" if task == "image" else None)
     spec = InputSpec(card.input.shape, card.preprocessing)
     test = datasets.load(recipe.read(str(tmp_path / "tiny.toml")).data, tree, task, spec).test
     evaluated = loop.predict(module, test.pictures).numpy()
 
     client = create_app({"MODEL_STORE": str(store)}).test_client()
     files = [file for label in CLASSES for file in sorted((tree / "test" / label).iterdir())]
-    assert len(files) == len(evaluated) == 60
+    assert len(files) == len(evaluated) == 112
     differ, right = [], 0
     for file, probabilities in zip(files, evaluated, strict=True):
         answer = client.post(

@@ -16,6 +16,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
 import pytest
+from gunicorn.app.wsgiapp import WSGIApplication
 from PIL import Image
 from samples import encode
 from test_bad_input import BOMB
@@ -271,6 +272,16 @@ def workers(process):
         check=False,  # 1 where there is none
     )
     return sorted(listing.stdout.split())
+
+
+def test_a_reload_reads_the_shipped_settings_again(monkeypatch):
+    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:1")
+    monkeypatch.setattr(sys, "argv", ["gunicorn", "-c", str(TOP / "gunicorn.conf.py"), "wsgi:app"])
+    served = WSGIApplication()
+    assert served.cfg.bind == ["127.0.0.1:1"]
+    monkeypatch.setenv("GLIMPSE_BIND", "127.0.0.1:2")
+    served.reload()
+    assert served.cfg.bind == ["127.0.0.1:2"]
 
 
 @pytest.mark.parametrize("ill", [False, True], ids=["well", "ill"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import re
 
 import pytest
@@ -125,6 +126,23 @@ def test_an_empty_or_missing_store_holds_nothing(tmp_path):
     client = create_app({"MODEL_STORE": str(tmp_path)}).test_client()
     assert client.get("/readyz").status_code == 503
     assert client.get("/").status_code == 200
+
+
+def test_a_folder_that_cannot_be_read_is_left_out(folder, monkeypatch):
+    """As `lost+found` of a mounted volume; tests may run as root, who can read everything."""
+    (folder.parent / "lost+found").mkdir()
+
+    def denying(read):
+        def denied(path, *arguments, **named):
+            if "lost+found" in str(path):
+                raise PermissionError(13, "Permission denied", str(path))
+            return read(path, *arguments, **named)
+
+        return denied
+
+    for name in ("listdir", "scandir", "stat"):
+        monkeypatch.setattr(os, name, denying(getattr(os, name)))
+    assert folders(folder.parent) == [folder]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ module is quick.
 
 from __future__ import annotations
 
+import csv
 import dataclasses
 import json
 import shutil
@@ -18,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 from msgspec.structs import replace
@@ -31,15 +32,16 @@ from training.errors import TrainingError
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.datasets import Data
+    from training.datasets import Data, Part
     from training.loop import Result
     from training.progress import Progress
     from training.recipe import DataRecipe, Recipe
+    from training.report import Indices, Pictures
 
 Say = Callable[[str], None]
 
 IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
-PUBLISHED = (".pt", ".onnx", ".json", ".csv", ".png", ".txt", ".log")  # what of a run
+PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
 
 
 @dataclass(frozen=True)
@@ -118,6 +120,18 @@ class CrossValidated:
     folder: Path
     figures: dict[str, Any]
     folds: list[float]
+    split: str
+
+
+@dataclass(frozen=True)
+class LrRange:
+    """A learning-rate range test: its steps, each with `lr` and `loss`, and the rate to train with,
+    at which the loss falls fastest.
+    """
+
+    rows: list[dict[str, float]]
+    suggested: float
+    folder: Path
 
 
 def train(
@@ -127,6 +141,8 @@ def train(
     out: str | Path | None = None,
     name: str | None = None,
     epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     publish: str | Path | None = None,
     min_accuracy: float | None = None,
@@ -138,23 +154,34 @@ def train(
     `recipe` is a shipped recipe's name, the path of a .toml file, or a `Recipe`; `data` is the
     place of its data (else it is downloaded), or the data itself. The files are written into `out`
     (runs/NAME), and with `publish`, a store's folder, copied there if the target is reached:
-    `min_accuracy`, 0..1, or the recipe's. `name` names the model, `epochs` counts instead
-    of the recipe's, and `resume` continues an interrupted run. The `log` "tensorboard" is kept for
-    TensorBoard. `say` gets each line of train.log.
+    `min_accuracy`, 0..1, or the recipe's. `name` names the model, or else the recipe does.
+
+    `epochs` counts instead of the recipe's; no part of the data has more than `limit` pictures;
+    `device` is auto, cpu, cuda, cuda:1 or mps; `resume` continues an interrupted run. The `log`
+    "tensorboard" is kept for TensorBoard. `say` gets each line of train.log.
 
     Raises `TrainingError`, `OSError`, or `KeyboardInterrupt` with what to do next.
     """
     from training import datasets, distributed, loop, report  # noqa: PLC0415
     from training.progress import Progress  # noqa: PLC0415
 
-    chosen = with_changes(recipe, name=name, epochs=epochs)
-    held = data if isinstance(data, datasets.Data) else load(chosen, data)
-    folder = Path(out) if out is not None else Path("runs") / chosen.name
+    chosen = with_changes(recipe, epochs=epochs)
+    model = chosen.name if name is None else plain_name(name)
+    held = data if isinstance(data, datasets.Data) else load(chosen, data, limit)
+    folder = Path(out) if out is not None else Path("runs") / model
     with _logged(folder, say, keep=resume) as tell:
+        if distributed.is_writer():
+            datasets.write_skipped(held, folder)
         progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
         try:
             result = loop.train(
-                chosen, held, folder, resume=resume, say=tell, each_epoch=progress.epoch
+                chosen,
+                held,
+                folder,
+                resume=resume,
+                say=tell,
+                each_epoch=progress.epoch,
+                device=device,
             )
         except KeyboardInterrupt:
             if (folder / loop.STATE).exists():
@@ -163,7 +190,7 @@ def train(
                 ) from None
             raise
         distributed.leave_to_the_first()
-        card, failure = _write(result, result.recipe, held, folder, progress)
+        card, failure = _write(result, held, folder, model, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
         trained = Trained(card, folder, result.history, target, failure)
         low, high = trained.interval
@@ -211,7 +238,7 @@ def evaluate(
     held = datasets.load(source, _path(data), card.task, spec)
     part = held.test if split == "test" else held.validation
     truth = label_places(card, held.labels)[part.labels].numpy()
-    probabilities = loop.predict(module, part.pictures).numpy()
+    probabilities = loop.predict(module, part).numpy()
     figures = report.metrics(truth, probabilities)
     if write:
         _check_same_test(card, figures)
@@ -221,7 +248,7 @@ def evaluate(
             card.labels,
             truth,
             probabilities,
-            pictures=part.pictures.numpy(),
+            pictures=picture_reader(part),
             data=source.name,
         )
     return Evaluated(card, folder, figures, report.table(truth, probabilities, card.labels))
@@ -244,28 +271,30 @@ def compare(
     *,
     out: str | Path | None = None,
     epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     say: Say = print,
 ) -> Compared:
     """Trains each of a recipe's candidates; only the one with the best validation is tested and
     exported, into `out` (runs/NAME-compare). The arguments are those of `train`.
     """
-    from training import datasets, distributed, loop  # noqa: PLC0415
+    from training import distributed, loop  # noqa: PLC0415
 
     chosen = with_changes(recipe, epochs=epochs)
     if not chosen.candidates:
         raise TrainingError(f"{chosen.name} has no [[candidates]] to compare; add at least one")
-    held = datasets.load(chosen.data, _path(data), chosen.task)
+    held = load(chosen, data, limit)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-compare"
     rows: list[dict[str, Any]] = []
-    kept: tuple[Recipe, Result] | None = None
+    kept: Result | None = None
     for candidate in chosen.candidates:
         own = replace(chosen, network=candidate.network)
         place = folder / candidate.label
         resumed = resume and (place / loop.STATE).is_file()
         with _logged(place, say, keep=resumed) as tell:
             tell(f"Candidate {candidate.label}")
-            result = loop.train(own, held, place, resume=resumed, say=tell)
+            result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
         best = result.history[result.best_epoch - 1]
         rows.append(
             {
@@ -281,10 +310,10 @@ def compare(
         if kept is None or rows[-1]["validation_accuracy"] > max(
             row["validation_accuracy"] for row in rows[:-1]
         ):
-            kept = own, result
+            kept = result
     assert kept is not None
     distributed.leave_to_the_first()
-    card, failure = _write(kept[1], kept[1].recipe, held, folder)
+    card, failure = _write(kept, held, folder, chosen.name)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -296,13 +325,20 @@ def cross_validate(
     recipe: str | Path | Recipe,
     data: str | Path | None = None,
     *,
+    split: Literal["subject", "stratified", "random"] | None = None,
     out: str | Path | None = None,
     epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     say: Say = print,
 ) -> CrossValidated:
     """Trains on each fold, and reports on all folds' test pictures together, into `out`
-    (runs/NAME-folds). The arguments are those of `train`.
+    (runs/NAME-folds).
+
+    `split` says how the folds are made: by "subject", so that nobody is in two of them,
+    "stratified", each with the classes' shares, or "random"; by default as the recipe's
+    “data.split” does if it makes folds, else stratified. The other arguments are those of `train`.
     """
     import numpy as np  # noqa: PLC0415
 
@@ -310,19 +346,21 @@ def cross_validate(
 
     chosen = with_changes(recipe, epochs=epochs)
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-folds"
+    if split is None:
+        split = "stratified" if chosen.data.split == "random" else chosen.data.split
     labels: list[str] = []
     truths, told = [], []
     accuracies = []
-    for index in range(chosen.data.folds):
-        fold = replace(chosen.data, split="subject", fold=index)
-        held = datasets.load(fold, _path(data), chosen.task)
+    parts = datasets.folds(chosen.data, _path(data), chosen.task, split, limit=limit)
+    for index, held in enumerate(parts):
+        fold = replace(chosen.data, split=split, fold=index)
         place = folder / f"fold-{index}"
         resumed = resume and (place / loop.STATE).is_file()
         with _logged(place, say, keep=resumed) as tell:
             tell(f"Fold {index + 1} of {chosen.data.folds}")
             own = replace(chosen, data=fold)
-            result = loop.train(own, held, place, resume=resumed, say=tell)
-            probabilities = loop.predict(result.classifier, held.test.pictures).numpy()
+            result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
+            probabilities = loop.predict(result.classifier, held.test).numpy()
             truth = held.test.labels.numpy()
             accuracies.append(float((probabilities.argmax(1) == truth).mean()))
             tell(f"Test accuracy {accuracies[-1]:.2%} on {len(truth)} pictures")
@@ -333,9 +371,37 @@ def cross_validate(
     truth, probabilities = np.concatenate(truths), np.concatenate(told)
     figures = report.metrics(truth, probabilities)
     report.write(folder, labels, truth, probabilities)
-    summary = {**figures, "folds": accuracies, "split": "by subject"}
+    summary = {**figures, "folds": accuracies, "split": split}
     (folder / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
-    return CrossValidated(chosen, folder, figures, accuracies)
+    return CrossValidated(chosen, folder, figures, accuracies, split)
+
+
+def lr_range(
+    recipe: str | Path | Recipe,
+    data: str | Path | None = None,
+    *,
+    out: str | Path | None = None,
+    limit: int | None = None,
+    device: str = "auto",
+) -> LrRange:
+    """Trains with a learning rate that rises step by step, to see which are too low or too high.
+
+    Writes lr_range.csv and .png into `out` (runs/NAME-lr-range). The arguments are those of
+    `train`. Raises `TrainingError`.
+    """
+    from training import loop, report  # noqa: PLC0415
+
+    chosen = with_changes(recipe)
+    folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-lr-range"
+    rows = loop.lr_range(chosen, load(chosen, data, limit), device=device)
+    suggested = loop.suggested_lr(rows)
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lr_range.csv").open("w", encoding="utf-8", newline="") as file:
+        table = csv.DictWriter(file, ["lr", "loss"])
+        table.writeheader()
+        table.writerows(rows)
+    report.draw_lr_range(rows, suggested, folder / "lr_range.png")
+    return LrRange(rows, suggested, folder)
 
 
 def with_changes(
@@ -380,11 +446,14 @@ def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
     )
 
 
-def load(recipe: Recipe, data: str | Path | None) -> Data:
-    """A recipe's data, from the place `data`, or downloaded; raises `TrainingError`."""
+def load(recipe: Recipe, data: str | Path | None, limit: int | None = None) -> Data:
+    """A recipe's data, from the place `data`, or downloaded; raises `TrainingError`.
+
+    No part of it has more than `limit` pictures.
+    """
     from training import datasets  # noqa: PLC0415
 
-    return datasets.load(recipe.data, _path(data), recipe.task)
+    return datasets.load(recipe.data, _path(data), recipe.task, limit=limit)
 
 
 def _path(place: str | Path | None) -> Path | None:
@@ -415,27 +484,27 @@ def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
 
 
 def _write(
-    result: Result, recipe: Recipe, data: Data, folder: Path, progress: Progress | None = None
+    result: Result, data: Data, folder: Path, name: str, progress: Progress | None = None
 ) -> tuple[Card, str]:
     """Tests the best epoch's network and writes its checkpoint, its card and then its report.
 
-    Returns the card, and why the report could not be written, if so: the checkpoint of a long
-    training is there all the same.
+    `name` is the model's. Returns the card, and why the report could not be written, if so: the
+    checkpoint of a long training is there all the same.
     """
     from training import checkpoint, loop, report  # noqa: PLC0415
 
     truth = data.test.labels.numpy()
-    probabilities = loop.predict(result.classifier, data.test.pictures).numpy()
+    probabilities = loop.predict(result.classifier, data.test).numpy()
     metrics = {
         "validation_accuracy": result.history[result.best_epoch - 1]["validation_accuracy"],
         **{f"test_{name}": value for name, value in report.metrics(truth, probabilities).items()},
         "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
     }
-    for name, part in data.others.items():
-        told = loop.predict(result.classifier, part.pictures).numpy()
+    for other, part in data.others.items():
+        told = loop.predict(result.classifier, part).numpy()
         figures = report.metrics(part.labels.numpy(), told)
-        metrics |= {f"test_{name}_{key}": value for key, value in figures.items()}
-    card = checkpoint.export(result, recipe, data, metrics, folder)
+        metrics |= {f"test_{other}_{key}": value for key, value in figures.items()}
+    card = checkpoint.export(result, result.recipe, data, metrics, folder, name=name)
     try:
         if progress is not None:
             progress.close(result.history)
@@ -445,12 +514,19 @@ def _write(
             data.labels,
             truth,
             probabilities,
-            pictures=data.test.pictures.numpy(),
-            data=recipe.data.name,
+            pictures=picture_reader(data.test),
+            data=result.recipe.data.name,
         )
     except Exception as error:  # of whatever kind
         return card, f"{type(error).__name__}: {error}"
     return card, ""
+
+
+def picture_reader(part: Part) -> Callable[[Indices], Pictures]:
+    """What reads pictures of `part` by their indices."""
+    import torch  # noqa: PLC0415
+
+    return lambda chosen: part.batch(torch.from_numpy(chosen)).numpy()
 
 
 def publish_run(folder: Path, place: Path) -> None:

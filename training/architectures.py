@@ -384,8 +384,8 @@ class Classifier(nn.Module):
     def __init__(
         self,
         network: nn.Module,
-        mean: float | Sequence[float],
-        std: float | Sequence[float],
+        mean: float | Sequence[float] | Tensor,
+        std: float | Sequence[float] | Tensor,
         *,
         by_picture: bool = False,
         mirror: bool = False,
@@ -437,6 +437,6 @@ class Classifier(nn.Module):
         return torch.softmax(self.tta_logits(pictures) / self.temperature, dim=1)
 
 
-def as_channels(values: float | Sequence[float]) -> Tensor:
+def as_channels(values: float | Sequence[float] | Tensor) -> Tensor:
     """One number, or one for each channel, in a shape (1, 1 or C, 1, 1) to compute with."""
-    return torch.tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)
+    return torch.as_tensor(values, dtype=torch.float32).reshape(1, -1, 1, 1)

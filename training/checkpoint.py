@@ -40,14 +40,23 @@ from training.loop import Result
 from training.onnx_export import save_onnx
 from training.recipe import Recipe
 
+KEPT = ("mean", "std")  # what a classifier is made with, not trained weights
 ONNX_TOLERANCE = 1e-4  # of a probability
 SAME = 1e-6  # of a probability: what another order of sums may change
 
 
 def export(
-    result: Result, recipe: Recipe, data: Data, metrics: dict[str, Any], folder: Path
+    result: Result,
+    recipe: Recipe,
+    data: Data,
+    metrics: dict[str, Any],
+    folder: Path,
+    *,
+    name: str | None = None,
 ) -> Card:
     """Writes the best epoch's network and its card into `folder`; returns the card.
+
+    `name` is the model's, by default the recipe's.
 
     Raises `AssertionError` if TorchScript or ONNX gives other answers than the network.
     """
@@ -56,12 +65,12 @@ def export(
     _, channels, height, width = pictures.shape
     today = today_utc()
     card = Card(
-        name=recipe.name,
+        name=name or recipe.name,
         version=version(today, fingerprint(classifier)),
         task=recipe.task,
         labels=data.labels,
         input=Input((channels, height, width)),
-        preprocessing=dict(tasks.get(recipe.task).preprocessing),
+        preprocessing={**tasks.get(recipe.task).preprocessing, **data.preprocessing},
         metrics={
             **metrics,
             "temperature": classifier.temperature,
@@ -71,7 +80,7 @@ def export(
         recipe=recipe.to_dict(),
         data=data.description,
         date=today.isoformat(),
-        libraries=libraries(),
+        libraries={**libraries(), "device": result.device},
         description=recipe.description,
         limits=recipe.limits,
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
@@ -176,7 +185,9 @@ def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
             bias=getattr(held, "bias", None),
         )
         classifier.temperature = held.temperature
-        classifier.load_state_dict({"bias": classifier.bias, **held.state_dict()})
+        # Older checkpoints lack the bias; TorchScript keeps every buffer.
+        weights = {"bias": classifier.bias, **held.state_dict()}
+        classifier.load_state_dict({key: weights[key] for key in weights if key not in KEPT})
     except (AttributeError, KeyError, RuntimeError, TypeError) as error:
         raise TrainingError(
             f"the network of {card.name} is not the one that its card's recipe names: train it "

@@ -19,6 +19,7 @@ Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
 CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
 
+RECIPES = Path(__file__).with_name("recipes")
 WITHOUT_REPORT = 3  # an exit status
 
 
@@ -79,6 +80,7 @@ def add_commands(commands: Commands) -> None:
     train.add_argument(
         "--epochs", type=int, metavar="N", help="instead of the recipe's, for a quick try"
     )
+    _add_computing(train)
     train.add_argument(
         "--publish",
         action="store_true",
@@ -86,12 +88,7 @@ def add_commands(commands: Commands) -> None:
         "which the app serves, in place of the old",
     )
     _add_store(train)
-    train.add_argument(
-        "--min-accuracy",
-        type=float,
-        metavar="SHARE",
-        help="the target, 0..1, instead of the recipe's: exit with 1 if it is missed",
-    )
+    _add_target(train)
     train.add_argument(
         "--log", choices=["tensorboard"], help="also log each epoch in the results' folder for it"
     )
@@ -101,13 +98,20 @@ def add_commands(commands: Commands) -> None:
         "compare", help="train each of a recipe's candidate networks and keep the best"
     )
     _add_runs(compare, "a recipe with [[candidates]]", "runs/NAME-compare")
+    _add_computing(compare)
     compare.set_defaults(run=_compare)
 
     folds = commands.add_parser(
         "cross-validate",
-        help="train a recipe once for each fold, and test it on people it has not seen",
+        help="train a recipe once for each fold of the data, and test it on that fold",
     )
-    _add_runs(folds, "a recipe for folders of pictures", "runs/NAME-folds")
+    _add_runs(folds, "a recipe for your own pictures", "runs/NAME-folds")
+    _add_computing(folds)
+    folds.add_argument(
+        "--split",
+        choices=["random", "stratified", "subject"],
+        help="how folds are made (as the recipe says, or stratified); subject: nobody is in two",
+    )
     folds.set_defaults(run=_cross_validate)
 
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
@@ -136,6 +140,15 @@ def add_commands(commands: Commands) -> None:
     _add_store(listing)
     listing.set_defaults(run=_list)
 
+    rates = commands.add_parser(
+        "lr-range", help="find a learning rate: train while it rises, and see where the loss falls"
+    )
+    rates.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, or a .toml file")
+    _add_data(rates)
+    rates.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-lr-range)")
+    _add_computing(rates)
+    rates.set_defaults(run=_lr_range)
+
     for add in (_add_search, _add_ensemble, _add_distil, _add_import):
         add(commands)
 
@@ -145,6 +158,7 @@ def _add_search(commands: Commands) -> None:
     _add_runs(search, "a recipe; its [search] says what is tried", "runs/NAME-search")
     search.add_argument("--trials", type=int, default=20, metavar="N", help="how many (20)")
     search.add_argument("--limit", type=int, metavar="N", help="train on N pictures alone")
+    _add_device(search)
     search.set_defaults(run=_search)
 
 
@@ -163,6 +177,7 @@ def _add_distil(commands: Commands) -> None:
     _add_data(distil)
     _add_made(distil)
     distil.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
+    _add_computing(distil)
     distil.add_argument("--resume", action="store_true", help="continue an interrupted run")
     distil.add_argument(
         "--temperature", type=float, default=2.0, help="softens the teacher's answers (2)"
@@ -170,6 +185,7 @@ def _add_distil(commands: Commands) -> None:
     distil.add_argument(
         "--share", type=float, default=0.9, help="of the target that they make up, 0..1 (0.9)"
     )
+    _add_target(distil)
     distil.set_defaults(run=_distil)
 
 
@@ -215,9 +231,31 @@ def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
     parser.add_argument("--epochs", type=int, metavar="N", help="instead of the recipe's")
 
 
+def _add_computing(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="use N pictures of each part, for a quick try"
+    )
+    _add_device(parser)
+
+
+def _add_device(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--device", default="auto", help="auto (the best there is), cpu, cuda, cuda:1 or mps"
+    )
+
+
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", type=Path, metavar="DIR", help="folder of the data's files (else downloaded)"
+    )
+
+
+def _add_target(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--min-accuracy",
+        type=float,
+        metavar="SHARE",
+        help="the target, 0..1, instead of the recipe's: exit with 1 if it is missed",
     )
 
 
@@ -256,16 +294,21 @@ def _train(arguments: argparse.Namespace) -> int:
         out=arguments.out,
         name=arguments.name,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
         min_accuracy=arguments.min_accuracy,
         log=arguments.log,
         say=_say,
     )
-    print(f"Written to {trained.folder}")
-    if trained.published:
-        print(f"Published in {trained.published}")
-    elif arguments.publish:
+    return _trained(trained, publish=arguments.publish)
+
+
+def _trained(trained: api.Trained, *, publish: bool) -> int:
+    """Says where the model of a run is; returns the exit status."""
+    _written(trained.folder, trained.published)
+    if publish and not trained.published:
         print("Not published: the target was missed. --min-accuracy sets another target.")
     status = _report_status(trained.report_failure, trained.folder)
     return status if trained.reached else 1
@@ -289,6 +332,8 @@ def _compare(arguments: argparse.Namespace) -> int:
         arguments.data,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         say=_say,
     )
@@ -304,17 +349,35 @@ def _cross_validate(arguments: argparse.Namespace) -> int:
     found = api.cross_validate(
         arguments.recipe,
         arguments.data,
+        split=arguments.split,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         say=_say,
     )
     low, high = found.figures["accuracy_interval"]
     print(
-        f"{found.recipe.name}, {len(found.folds)} folds by subject: accuracy "
+        f"{found.recipe.name}, {len(found.folds)} folds ({found.split}): accuracy "
         f"{found.figures['accuracy']:.2%} of {found.figures['count']} pictures (95 % interval "
         f"{low:.2%} to {high:.2%}), folds {min(found.folds):.2%} to {max(found.folds):.2%}; "
         f"written to {found.folder}"
+    )
+    return 0
+
+
+def _lr_range(arguments: argparse.Namespace) -> int:
+    found = api.lr_range(
+        arguments.recipe,
+        arguments.data,
+        out=arguments.out,
+        limit=arguments.limit,
+        device=arguments.device,
+    )
+    print(
+        f"The loss falls fastest at lr = {found.suggested:.1e} (lr_range.png shows it); written to "
+        f"{found.folder}"
     )
     return 0
 
@@ -353,12 +416,14 @@ def _evaluate(arguments: argparse.Namespace) -> int:
 
 
 def _list(arguments: argparse.Namespace) -> int:
-    from training import recipe as recipes  # noqa: PLC0415
+    if sys.version_info >= (3, 11):
+        import tomllib  # noqa: PLC0415
+    else:
+        import tomli as tomllib  # noqa: PLC0415
 
     print("Recipes")
-    for name in recipes.shipped():
-        recipe = recipes.read(name)
-        print(f"  {name:18} {recipe.description}")
+    for file in sorted(RECIPES.glob("*.toml")):
+        print(f"  {file.stem:18} {tomllib.loads(file.read_text('utf-8'))['description']}")
     print("Models")
     for folder in model_store.folders(arguments.store):
         try:
@@ -366,8 +431,9 @@ def _list(arguments: argparse.Namespace) -> int:
         except StoreError as error:
             print(f"  {folder.name:18} unusable: {error}")
         else:
-            accuracy = card.metrics.get("test_accuracy", 0.0)
-            print(f"  {card.name:18} {card.version}  test accuracy {accuracy:.2%}")
+            accuracy = card.metrics.get("test_accuracy")
+            told = "not tested" if accuracy is None else f"test accuracy {accuracy:.2%}"
+            print(f"  {card.name:18} {card.version}  {told}")
     return 0
 
 
@@ -380,6 +446,7 @@ def _search(arguments: argparse.Namespace) -> int:
         trials=arguments.trials,
         epochs=arguments.epochs,
         limit=arguments.limit,
+        device=arguments.device,
         out=arguments.out,
         resume=arguments.resume,
         say=_say,
@@ -401,7 +468,7 @@ def _ensemble(arguments: argparse.Namespace) -> int:
         publish=arguments.store if arguments.publish else None,
         say=_say,
     )
-    return _told(made.folder, made.published)
+    return _written(made.folder, made.published)
 
 
 def _distil(arguments: argparse.Namespace) -> int:
@@ -417,12 +484,14 @@ def _distil(arguments: argparse.Namespace) -> int:
         store=arguments.store,
         out=arguments.out,
         epochs=arguments.epochs,
+        limit=arguments.limit,
+        device=arguments.device,
         resume=arguments.resume,
         publish=arguments.store if arguments.publish else None,
+        min_accuracy=arguments.min_accuracy,
         say=_say,
     )
-    _told(made.folder, made.published)
-    return 0 if made.reached else 1
+    return _trained(made, publish=arguments.publish)
 
 
 def _import(arguments: argparse.Namespace) -> int:
@@ -443,11 +512,11 @@ def _import(arguments: argparse.Namespace) -> int:
         publish=arguments.store if arguments.publish else None,
         say=_say,
     )
-    return _told(made.folder, made.published)
+    return _written(made.folder, made.published)
 
 
-def _told(folder: Path, published: Path | None) -> int:
+def _written(folder: Path, published: Path | None) -> int:
     print(f"Written to {folder}")
     if published is not None:
-        print(f"Published in {published}")
+        print(f"Published in {published}: the app serves it after its next start")
     return 0

@@ -11,14 +11,13 @@ from torch.nn import functional
 
 import model_store
 from model_store import Card
+from training import loop
 from training.api import Say, Trained, checkpoint_folder, label_places, load, train, with_changes
 from training.checkpoint import load_either
 from training.datasets import Data, Part
 from training.ensemble import check_split, data_of
 from training.errors import TrainingError
 from training.recipe import Recipe
-
-BATCH = 500  # pictures of a forward pass
 
 
 def distil(
@@ -32,6 +31,8 @@ def distil(
     store: str | Path = model_store.ROOT,
     out: str | Path | None = None,
     epochs: int | None = None,
+    limit: int | None = None,
+    device: str = "auto",
     resume: bool = False,
     publish: str | Path | None = None,
     min_accuracy: float | None = None,
@@ -52,13 +53,14 @@ def distil(
     network, card = load_either(checkpoint_folder(teacher, store))
     chosen = with_changes(recipe, name=name, epochs=epochs)
     check_split(chosen.name, chosen.data, card.name, data_of(card))
-    held = load(chosen, data)
+    held = load(chosen, data, limit)
     _check_pupil(card, chosen, held)
     taught = taught_by(network, card, held, temperature=temperature, share=share)
     return train(
         chosen,
         taught,
         out=out,
+        device=device,
         resume=resume,
         publish=publish,
         min_accuracy=min_accuracy,
@@ -72,9 +74,7 @@ def taught_by(
     """`data` whose training part has the teacher's shares as its target."""
     part = data.training
     places = label_places(card, data.labels)
-    batches = part.batches(torch.arange(len(part)).split(BATCH))
-    with torch.inference_mode():
-        told = torch.cat([network(pictures)[:, places] for _, pictures in batches])
+    told = loop.predict(network, part)[:, places]
     soft = functional.softmax(told.clamp_min(1e-12).log() / temperature, dim=1)
     hard = part.shares
     if hard is None:

@@ -21,6 +21,7 @@ from training.api import (
     checkpoint_folder,
     data_recipe,
     label_places,
+    picture_reader,
     plain_name,
     publish_run,
 )
@@ -36,6 +37,7 @@ ASKED_OF_PARTS: dict[str, Callable[[Card], object]] = {
     "how their pictures are prepared": lambda card: dict(card.preprocessing),
 }
 # The keys of a recipe's data that say which pictures are for training, validation and test.
+OLDER_NAMES = {"folders": "pictures", "arrays": "pictures"}
 SPLIT = ("name", "validation", "test", "split", "folds", "fold", "split_seed")
 
 
@@ -118,7 +120,7 @@ def ensemble(
 
     pairs = [checkpoint.forms(each, own) for each, own in zip(networks, cards, strict=True)]
     whole, for_onnx = (_joined(parts, card, temperature) for parts in zip(*pairs, strict=True))
-    probabilities = loop.predict(whole, held.test.pictures).numpy()
+    probabilities = loop.predict(whole, held.test).numpy()
     truth = places[held.test.labels].numpy()
     today = checkpoint.today_utc()
     made = Card(
@@ -150,13 +152,13 @@ def ensemble(
     folder = Path(out) if out is not None else Path("runs") / name
     pictures = validation.batch(torch.arange(min(64, len(validation))))
     made = checkpoint.write(whole, for_onnx, made, pictures, folder)
-    report.write(folder, card.labels, truth, probabilities, history=None)
+    report.write(folder, card.labels, truth, probabilities)
     report.write_hardest(
         folder,
         card.labels,
         truth,
         probabilities,
-        pictures=held.test.pictures.numpy(),
+        pictures=picture_reader(held.test),
         data=split.name,
     )
     for own in cards:
@@ -199,7 +201,12 @@ def check_split(first: str, one: DataRecipe | None, second: str, two: DataRecipe
     """
     if one is None or two is None:
         return
-    if differing := [key for key in SPLIT if getattr(one, key) != getattr(two, key)]:
+
+    def held(data: DataRecipe, key: str) -> object:
+        value = getattr(data, key)
+        return OLDER_NAMES.get(value, value) if key == "name" else value
+
+    if differing := [key for key in SPLIT if held(one, key) != held(two, key)]:
         raise TrainingError(
             f"the data of {first} and {second} are split differently ({', '.join(differing)}): "
             "one may have learnt what the other is tested on; train both with the same [data]"

@@ -45,32 +45,36 @@ class OfLogits(nn.Module):
 
 
 class OfConvolution(Gradient):
-    """Conv2d, padded with zeros."""
+    """Conv2d, padded with zeros; or of a stride, not padded."""
+
+    __constants__ = ("is_whole",)
 
     def __init__(self, layer: nn.Conv2d, rest: nn.Module, shape: torch.Size) -> None:
         super().__init__(layer, rest, shape)
         self.layer = layer
         self.padding = [int(side) for side in layer.padding]  # not "same"
         self.stride = list(layer.stride)
-        # What the strides leave over at the right and the bottom: it did not count.
-        self.over = [
+        # Lines that the strides leave over at the bottom and the right, which do not count.
+        below, right = (
             (shape[1 + at] + 2 * self.padding[at] - layer.dilation[at] * (kernel - 1) - 1)
             % self.stride[at]
             for at, kernel in enumerate(layer.kernel_size)
-        ]
+        )
+        self.left_over = [0, right, 0, below]
+        self.is_whole = not (below or right)
 
     def forward(self, values: Tensor, labels: Tensor) -> Tensor:
         """The gradient."""
         gradient: Tensor = self.rest(self.layer(values), labels)
-        return functional.conv_transpose2d(
+        spread = functional.conv_transpose2d(
             gradient,
             self.layer.weight,
             stride=self.stride,
             padding=self.padding,
-            output_padding=self.over,
             groups=self.layer.groups,
             dilation=self.layer.dilation,
         )
+        return spread if self.is_whole else functional.pad(spread, self.left_over)
 
 
 class OfBatchNorm(Gradient):
@@ -354,6 +358,8 @@ def _is_known(layer: nn.Module) -> bool:
     known = type(layer) in GRADIENTS
     if isinstance(layer, nn.Conv2d):
         known = layer.padding_mode == "zeros" and not isinstance(layer.padding, str)
+        if known and tuple(layer.stride) != (1, 1):
+            known = tuple(layer.padding) == (0, 0)
     elif isinstance(layer, nn.BatchNorm2d):
         known = layer.affine and layer.track_running_stats
     elif isinstance(layer, nn.MaxPool2d):

@@ -23,6 +23,7 @@ from model_store import Card, Input
 from tasks import InputSpec
 from training import checkpoint
 from training.api import IMPORTED, Say, plain_name, publish_run
+from training.architectures import as_channels
 from training.errors import TrainingError
 from training.onnx_export import save_onnx, write_onnx
 
@@ -230,7 +231,7 @@ def _from_torch(
 ) -> Card:
     """Writes the checkpoint of a TorchScript network, with its ONNX form where that can be made."""
     pictures = _examples(card)
-    mean, std = (torch.tensor(values).view(1, -1, 1, 1) for values in (takes.mean, takes.std))
+    mean, std = as_channels(takes.mean), as_channels(takes.std)
     bare = Wrapped(network, mean, std, logits=False).eval()
     try:
         with torch.inference_mode():

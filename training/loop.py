@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import io
+import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from msgspec.structs import replace as struct_replace
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.parallel import DistributedDataParallel
@@ -24,11 +26,11 @@ from training import bases, devices, distributed
 from training.architectures import Classifier, build
 from training.datasets import Data, Part
 from training.errors import TrainingError
+from training.optimisers import make_optimiser, make_schedule
 from training.recipe import OptimiserRecipe, Recipe, fitted
 from training.sampling import sample_indices, topped_up
 
 STATE = "state.pt"
-UNFIT = ("LBFGS", "SparseAdam")  # they need a closure, or sparse gradients
 PIXELS = 500 * 48 * 48  # of the pictures that are evaluated at once
 
 
@@ -286,7 +288,8 @@ class Run:
             self.begin_fine_tuning()
         self.optimiser.load_state_dict(state["optimiser"])
         if is_longer and isinstance(self.schedule, OneCycleLR):
-            self.schedule.last_epoch = state["schedule"]["last_epoch"] - 1
+            steps = state["schedule"]["last_epoch"]
+            self.schedule.load_state_dict({"last_epoch": steps - 1, "_step_count": steps})
             self.schedule.step()
         else:
             self.schedule.load_state_dict(state["schedule"])
@@ -322,19 +325,21 @@ def train(
     *,
     resume: bool,
     say: Callable[[str], None],
-    each_epoch: Callable[[list[dict[str, float]]], None] | None = None,
     device: str = "auto",
+    each_epoch: Callable[[list[dict[str, float]]], None] | None = None,
 ) -> Result:
     """Runs `recipe` on `data`; keeps its state in `folder`, passes a line per epoch to `say`.
 
+    `each_epoch` gets the figures of all epochs so far, after each.
     `device` is auto (the best that there is), cpu, cuda, cuda:1 or mps. Where torchrun started
     several processes, each trains on its share of every batch; the first one speaks and writes.
-    `each_epoch` gets the figures of all epochs so far, after each. Raises `TrainingError`.
+    Raises `TrainingError`.
     """
     chosen = devices.choose(distributed.join(device))
+    devices.prepare(chosen)
     if not distributed.is_writer():
-        say = _unsaid
-    with sentences(recipe, chosen):
+        say, each_epoch = _unsaid, None
+    with sentences(chosen):
         run = Run(recipe, data, chosen)
         recipe = run.recipe
         many = f", {distributed.size()} processes" if distributed.size() > 1 else ""
@@ -349,7 +354,7 @@ def train(
             if run.keep_if_best():
                 say(f"New best: Val Acc {run.history[-1]['validation_accuracy']:.2%}, saved")
             run.save(folder / STATE)
-            if each_epoch is not None and distributed.is_writer():
+            if each_epoch is not None:
                 each_epoch(run.history)
         distributed.unshare_batch_norms(run.classifier)
         run.classifier.load_state_dict(run.best)
@@ -368,7 +373,7 @@ def _unsaid(_line: str) -> None:
 
 
 @contextlib.contextmanager
-def sentences(recipe: Recipe, device: torch.device) -> Iterator[None]:
+def sentences(device: torch.device) -> Iterator[None]:
     """Turns what a device or another process may raise into a `TrainingError`."""
     try:
         yield
@@ -394,7 +399,7 @@ def joined(classifier: Classifier) -> nn.Module:
         def forward(self, pictures: Tensor) -> Tensor:
             return self.classifier.logits(pictures)
 
-    return DistributedDataParallel(Logits(), broadcast_buffers=False)
+    return DistributedDataParallel(Logits())
 
 
 def shown(
@@ -533,71 +538,58 @@ def fit_temperature(classifier: Classifier, part: Part) -> float:
     return min(candidates, key=loss)
 
 
-def make_optimiser(
-    recipe: OptimiserRecipe, module: nn.Module, first_layer: float = 1.0
-) -> torch.optim.Optimizer:
-    """The optimiser of `torch.optim` that `recipe` names; raises `TrainingError`.
+def lr_range(
+    recipe: Recipe,
+    data: Data,
+    *,
+    device: str = "auto",
+    lowest: float = 1e-6,
+    highest: float = 10.0,
+    steps: int = 100,
+) -> list[dict[str, float]]:
+    """The learning-rate range test (Smith, 2017): the rate rises from step to step, geometrically.
 
-    `first_layer` is the first layer's learning rate as a share of the last one's.
+    Each row has the `lr`, that of the last layer, and the `loss`, a moving average over about ten
+    steps. It ends early once the loss is four times its lowest. Raises `TrainingError`.
     """
-    kind = getattr(torch.optim, recipe.name, None)
-    if recipe.name in UNFIT or not (
-        isinstance(kind, type) and issubclass(kind, torch.optim.Optimizer)
-    ):
-        raise TrainingError(
-            f"no optimiser “{recipe.name}” in torch.optim can be used; try Adam or SGD"
-        )
-    try:
-        optimiser = kind(module.parameters(), **recipe.options)
-        if first_layer == 1:
-            return optimiser
-        layers, lr = layers_of(module), optimiser.defaults["lr"]
-        shares = torch.logspace(math.log10(first_layer), 0, len(layers)).tolist()
-        groups = [
-            {"params": layer, "lr": lr * share} for layer, share in zip(layers, shares, strict=True)
-        ]
-        return kind(groups, **recipe.options)
-    except (TypeError, ValueError) as error:
-        raise TrainingError(f"{recipe.name} does not take {recipe.options}: {error}") from error
+    chosen = devices.choose(device)
+    options = {**recipe.optimiser.options, "lr": lowest}
+    recipe = struct_replace(
+        recipe,
+        schedule="constant",
+        average=0.0,
+        optimiser=OptimiserRecipe(recipe.optimiser.name, options),
+        transfer=struct_replace(recipe.transfer, head_epochs=0),
+    )
+    rows: list[dict[str, float]] = []
+    with sentences(chosen):
+        run = Run(recipe, data, chosen)
+        run.begin_epoch()
+        batches = _endless(run)
+        factor = (highest / lowest) ** (1 / max(steps - 1, 1))
+        average = 0.0
+        for step in range(steps):
+            indices, pictures = next(batches)
+            loss = float(run.step(indices, pictures, len(indices))[0]) / len(indices)
+            average = 0.9 * average + 0.1 * loss
+            smooth = average / (1 - 0.9 ** (step + 1))
+            if not math.isfinite(loss) or smooth > 4 * min(
+                [row["loss"] for row in rows], default=math.inf
+            ):
+                break
+            rows.append({"lr": lowest * factor**step, "loss": smooth})
+            for group in run.optimiser.param_groups:
+                group["lr"] *= factor
+    return rows
 
 
-def layers_of(module: nn.Module) -> list[list[nn.Parameter]]:
-    """The weights of each convolution and dense layer, with those of what follows it."""
-    layers: list[list[nn.Parameter]] = [[]]
-    for layer in module.modules():
-        own = list(layer.parameters(recurse=False))
-        if isinstance(layer, nn.Conv2d | nn.Linear) and layers[-1]:
-            layers.append(own)
-        else:
-            layers[-1] += own
-    return layers
+def _endless(run: Run) -> Iterator[tuple[Tensor, Tensor]]:
+    while True:
+        order = sample_indices(run.training.labels, run.recipe.sampler, run.order)
+        yield from run.training.batches(order.tensor_split(run.steps))
 
 
-def make_schedule(
-    recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int
-) -> torch.optim.lr_scheduler.LRScheduler:
-    """How the learning rate goes, a step a batch, over `steps` batches an epoch.
-
-    Raises `TrainingError` for an optimiser whose learning rate cannot go that way.
-    """
-    if recipe.schedule == "constant":
-        return torch.optim.lr_scheduler.ConstantLR(optimiser, factor=1.0)
-    if recipe.schedule == "plateau":
-        return ReduceLROnPlateau(
-            optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
-        )
-    try:
-        total = max(steps * recipe.epochs, 4)
-        return OneCycleLR(
-            optimiser,
-            max_lr=[group["lr"] for group in optimiser.param_groups],
-            total_steps=total,
-            # Of fewer than two steps each phase would have the length 0, by which it divides.
-            pct_start=min(max(recipe.warm_up, 2 / total), 1 - 2 / total),
-            div_factor=10,
-            final_div_factor=100,
-        )
-    except ValueError as error:
-        raise TrainingError(
-            f"{recipe.optimiser.name} does not work with “schedule” one-cycle: {error}"
-        ) from error
+def suggested_lr(rows: list[dict[str, float]]) -> float:
+    """The learning rate to train with, by a range test: that at which the loss falls fastest."""
+    falls = [before["loss"] - after["loss"] for before, after in itertools.pairwise(rows)]
+    return rows[falls.index(max(falls))]["lr"]

@@ -66,7 +66,7 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     labels: Literal["original", "mixed", "ferplus"] = "original"
     handwriting: Count = 0
     most_skipped: Share = 0.1
-    memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.5
+    memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.25
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:
@@ -244,7 +244,7 @@ def fitted(recipe: Recipe, pictures: int, base: Base | None = None) -> Recipe:
         network = replace(network, name=name, options=options)
     starts_trained = base is not None or recipe.normalise == "base"
     batch_size = recipe.batch_size or 2 ** round(math.log2(min(max(pictures / 32, 8), 128)))
-    most, least = (20, 5) if starts_trained else (60, 10)
+    most, least = (16, 5) if starts_trained else (60, 10)
     epochs = recipe.epochs or min(max(round(most * math.sqrt(160 / pictures)), least), 2 * most)
     steps = epochs * -(-pictures // batch_size)
     warm_up = recipe.warm_up or min(max(0.2, 100 / steps), 0.3)
@@ -286,7 +286,7 @@ def from_table(values: Any, name: str) -> Recipe:
 
 def to_table(recipe: Recipe) -> dict[str, Any]:
     """The TOML file, parsed, from which `read` makes `recipe`; without values that are defaults."""
-    network = NetworkRecipe("")
+    network = NetworkRecipe("any")
     default = Recipe(name="", description="", task="", network=network).to_dict()
     table = _difference(recipe.to_dict(), default)
     for holder in (table, *table.get("candidates", [])):

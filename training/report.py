@@ -8,6 +8,7 @@ import json
 import math
 import textwrap
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,8 @@ from matplotlib.ticker import MaxNLocator
 mpl.rcParams["text.parse_math"] = False  # a class may be called “$5 to $10”
 
 Labels = NDArray[np.int64]
+Indices = NDArray[np.int64]
+Pictures = NDArray[np.uint8]
 BINS = 15
 POINTS = 60  # of a precision-recall curve in report.json
 HARDEST = 24  # pictures in hardest.json
@@ -184,27 +187,29 @@ def write_hardest(
     truth: Labels,
     probabilities: NDArray[np.float32],
     *,
-    pictures: NDArray[np.uint8],
+    pictures: Callable[[Indices], Pictures],
     data: str,
 ) -> None:
     """Writes hardest.json: the test pictures whose true label got the lowest scores.
 
-    `pictures` is (N, C, H, W). Where the licence of the data set `data` does not let its pictures
-    be published, nothing is written, and an older file is taken away.
+    `pictures` reads those of given indices (n,) as (n, C, H, W). Where the licence of the data set
+    `data` does not let its pictures be published, nothing is written, and an older file is taken
+    away.
     """
     file = folder / "hardest.json"
     if data not in CREDITS:
         file.unlink(missing_ok=True)
         return
     order = probabilities[np.arange(len(truth)), truth].argsort(kind="stable")[:HARDEST]
+    shown = pictures(order)
     told = [
         {
             "label": names[truth[index]],
             "prediction": names[probabilities[index].argmax()],
             "score": round(float(probabilities[index].max()), 4),
-            "picture": _data_url(pictures[index]),
+            "picture": _data_url(picture),
         }
-        for index in order
+        for index, picture in zip(order, shown, strict=True)
     ]
     _write_json(file, {"credit": CREDITS[data], "pictures": told})
 
@@ -280,6 +285,17 @@ def draw_curves(history: list[dict[str, float]], file: Path) -> None:
         panel.xaxis.set_major_locator(MaxNLocator(integer=True))
         panel.grid(alpha=0.3)
         panel.legend()
+    _save(figure, file)
+
+
+def draw_lr_range(rows: list[dict[str, float]], suggested: float, file: Path) -> None:
+    """The loss at each learning rate of a range test, and the `suggested` rate."""
+    figure, panel = plt.subplots(figsize=(7, 4), layout="constrained")
+    panel.plot([row["lr"] for row in rows], [row["loss"] for row in rows])
+    panel.axvline(suggested, color="grey", linestyle=":", label=f"falls fastest at {suggested:.1e}")
+    panel.set(title="Learning-rate range test", xlabel="learning rate", ylabel="loss", xscale="log")
+    panel.grid(alpha=0.3)
+    panel.legend()
     _save(figure, file)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,15 +16,16 @@ import tomli_w
 import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
-from training import loop
+from training import bases, devices, loop
 from training.api import Say, load, with_changes
 from training.architectures import ARCHITECTURES
 from training.datasets import Data
 from training.errors import TrainingError
-from training.recipe import Recipe, Values, from_table, to_table
+from training.recipe import Recipe, Values, fitted, from_table, to_table
 
 mpl.use("Agg")  # pictures are files: no screen is needed
 from matplotlib import pyplot as plt
+from matplotlib.ticker import LogLocator
 
 DATABASE = "search.db"
 BEST = "best.toml"
@@ -33,7 +35,10 @@ UNPRUNED = 5  # the first trials, which run to their end
 
 
 def ranges(recipe: Recipe) -> dict[str, Values]:
-    """What is tried for each key: the recipe's `search`, or else what suits most recipes."""
+    """What is tried for each key: the recipe's `search`, or else what suits most recipes.
+
+    The recipe leaves nothing open, as `training.recipe.fitted` gives it.
+    """
     if recipe.search:
         return recipe.search
     lr, batch = float(recipe.optimiser.options.get("lr", 1e-3)), recipe.batch_size
@@ -49,14 +54,20 @@ def ranges(recipe: Recipe) -> dict[str, Values]:
         for name in ("drop_rate", "head_drop_rate"):
             if name in known:
                 found[f"network.{name}"] = Values(low=0.0, high=0.6)
-        if "width" in known:
-            width = recipe.network.options.get("width", known["width"].default)
-            found["network.width"] = Values(choices=[max(1, width // 2), width, width * 2])
+        for name in {"width", "widths"} & known.keys():
+            own = recipe.network.options.get(name, known[name].default)
+            found[f"network.{name}"] = Values(choices=[_scaled(own, by) for by in (0.5, 1, 1.5)])
     strengths = {"rotation": 15.0, "shift": 2.0, "scale": 0.2, "contrast": 0.4, "erase": 0.4}
     for name, usual in strengths.items():
         high = max(usual, 2 * getattr(recipe.augmentation, name))
         found[f"augmentation.{name}"] = Values(low=0.0, high=high)
     return found
+
+
+def _scaled(width: int | Sequence[int], by: float) -> int | list[int]:
+    if isinstance(width, int):
+        return max(1, round(width * by))
+    return [max(1, round(each * by)) for each in width]
 
 
 @dataclass(frozen=True)
@@ -77,6 +88,7 @@ def search(
     limit: int | None = None,
     out: str | Path | None = None,
     resume: bool = False,
+    device: str = "auto",
     say: Say = print,
 ) -> Searched:
     """Tries settings of a recipe until there are `trials` of them; gives the best.
@@ -90,8 +102,10 @@ def search(
     """
     recipe = with_changes(recipe)
     short = with_changes(recipe, epochs=epochs)
-    tried, by_loss = ranges(recipe), recipe.choose_by == "loss"
-    if by_loss and "label_smoothing" in tried:
+    chosen = devices.choose(device)
+    if trials < 1:
+        raise TrainingError("--trials must be 1 or more")
+    if recipe.choose_by == "loss" and "label_smoothing" in recipe.search:
         raise TrainingError(
             "losses with different “label_smoothing” cannot be compared: set “choose_by” to "
             "accuracy, or take “label_smoothing” out of “search”"
@@ -100,10 +114,12 @@ def search(
     held = load(recipe, data)
     if limit is not None:
         held = limited(held, limit, recipe.seed)
+    base = bases.read(recipe.network.base) if recipe.network.base else None
+    tried = ranges(fitted(recipe, len(held.training), base))
     study = _study(folder, short, held, resume=resume)
     if OWN not in study.user_attrs:
         try:
-            own = _trained(short, held, None)
+            own = _trained(short, held, None, chosen)
         except optuna.TrialPruned as reason:
             raise TrainingError(f"with the recipe's own settings, {reason}") from reason
         study.set_user_attr(OWN, own)
@@ -115,7 +131,11 @@ def search(
         settings = {key: _suggested(trial, key, values) for key, values in tried.items()}
         candidate = with_settings(short, settings)
         try:
-            value = _trained(candidate, held, trial)
+            value = _trained(candidate, held, trial, chosen)
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt(
+                "The trials so far are saved: continue with --resume."
+            ) from None
         except optuna.TrialPruned as reason:
             study.tell(trial, state=TrialState.PRUNED)
             outcome = f"stopped, {reason}"
@@ -125,8 +145,8 @@ def search(
         say(f"Trial {done + 1} of {trials}: {outcome} with {_listed(settings)}")
     if not any(trial.state == TrialState.COMPLETE for trial in study.trials):
         raise TrainingError("no trial came to its end; lower the highest “lr” of “search”")
-    _draw(study, recipe, folder / "search.png")
-    table = _table(study, recipe)
+    _draw(study, recipe, tried, folder / "search.png")
+    table = _table(study, recipe, list(tried))
     (folder / "search.md").write_text(table, encoding="utf-8")
     return Searched(_best(study, recipe, folder / BEST), folder / BEST, table)
 
@@ -177,7 +197,7 @@ def _study(folder: Path, recipe: Recipe, data: Data, *, resume: bool) -> optuna.
         pruner=optuna.pruners.MedianPruner(n_startup_trials=UNPRUNED),
         load_if_exists=True,
     )
-    asked = json.loads(json.dumps({"recipe": recipe.to_dict(), "training": len(data.training)}))
+    asked = json.loads(json.dumps({"recipe": recipe.to_dict(), "data": data.fingerprint}))
     if study.user_attrs.get("asked", asked) != asked:
         raise TrainingError(
             f"{file} is a search with another recipe, --epochs, --limit or data; choose another "
@@ -187,9 +207,10 @@ def _study(folder: Path, recipe: Recipe, data: Data, *, resume: bool) -> optuna.
     return study
 
 
-def _trained(recipe: Recipe, data: Data, trial: Trial | None) -> float:
+def _trained(recipe: Recipe, data: Data, trial: Trial | None, device: torch.device) -> float:
     """The best validation of a run; raises `optuna.TrialPruned` where it is not worth its time."""
-    run = loop.Run(recipe, data)
+    run = loop.Run(recipe, data, device)
+    recipe = run.recipe
     key = f"validation_{recipe.choose_by}"
     epochs = recipe.epochs + recipe.fine_tune.epochs
     while len(run.history) < epochs and not loop.out_of_patience(run):
@@ -257,18 +278,19 @@ def _best(study: optuna.Study, recipe: Recipe, file: Path) -> Recipe:
     return found
 
 
-def _table(study: optuna.Study, recipe: Recipe) -> str:
+def _table(study: optuna.Study, recipe: Recipe, keys: list[str]) -> str:
     """All trials as a Markdown table, best first, below what mattered."""
-    keys = list(ranges(recipe))
     sign = 1 if recipe.choose_by == "loss" else -1
     ended = [trial for trial in _finished(study) if trial.state == TrialState.COMPLETE]
     stopped = [trial for trial in _finished(study) if trial.state == TrialState.PRUNED]
     ended.sort(key=lambda trial: sign * (trial.value or 0))
+    own = study.user_attrs[OWN]
+    no_gain = " No trial was better." if sign * (study.best_value - own) >= 0 else ""
     lines = [
         f"# A search of {recipe.name}",
         "",
         f"{len(ended)} trials came to their end, {len(stopped)} were stopped early. The recipe's "
-        f"own settings, as long: {_told(study.user_attrs[OWN], recipe)}.",
+        f"own settings, as long: {_told(own, recipe)}.{no_gain}",
         "",
         "| setting | importance |",
         "| --- | --- |",
@@ -278,7 +300,9 @@ def _table(study: optuna.Study, recipe: Recipe) -> str:
         "| --- " * (len(keys) + 2) + "|",
     ]
     for trial in [*ended, *stopped]:
-        told = "stopped" if trial.value is None else _told(trial.value, recipe).split()[-1]
+        told = "stopped"
+        if trial.state == TrialState.COMPLETE:
+            told = _told(trial.value or 0, recipe).split()[-1]
         values = [_short(_settings(trial)[key]) for key in keys]
         lines.append(f"| {trial.number + 1} | {told} | {' | '.join(values)} |")
     return "\n".join(lines) + "\n"
@@ -292,9 +316,9 @@ def _importances(study: optuna.Study) -> dict[str, float]:
     return optuna.importance.get_param_importances(study) if len(values) > 1 else {}
 
 
-def _draw(study: optuna.Study, recipe: Recipe, file: Path) -> None:
+def _draw(study: optuna.Study, recipe: Recipe, tried: dict[str, Values], file: Path) -> None:
     """The importance of each setting, and the trials by each of the most important ones."""
-    shares, tried = _importances(study), ranges(recipe)
+    shares = _importances(study)
     shown = list(shares)[:DRAWN]
     figure, panels = plt.subplots(
         1, 1 + len(shown), figsize=(4 * (1 + len(shown)), 4), layout="constrained", squeeze=False
@@ -311,7 +335,12 @@ def _draw(study: optuna.Study, recipe: Recipe, file: Path) -> None:
         panel.plot(*zip(*points, strict=True), "o")
         panel.axhline(study.user_attrs[OWN], linestyle="--", color="grey", label="own settings")
         panel.set(xlabel=key, ylabel=f"validation {recipe.choose_by}")
-        panel.set_xscale("log" if tried[key].log else panel.get_xscale())
+        if tried[key].log:
+            panel.set_xscale("log")
+            panel.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+            panel.xaxis.set_major_formatter("{x:g}")
+            panel.xaxis.set_minor_formatter("{x:g}")
+            panel.tick_params(axis="x", which="both", labelrotation=45)
         panel.grid(alpha=0.3)
         panel.legend()
     figure.savefig(file, dpi=110, metadata={"Software": None})

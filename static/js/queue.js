@@ -184,7 +184,8 @@ async function request(url, group, signal) {
   signal.throwIfAborted();
   const { status } = response;
   if (response.ok && body) return { results: body.results };
-  if (status === 429) return { wait: Number(response.headers.get("Retry-After")) || WAIT };
+  const seconds = Number(response.headers.get("Retry-After"));
+  if (status === 429 || (status === 503 && seconds)) return { wait: seconds || WAIT };
   const problem = problemOf(body, t("js.queue.failed", { status }));
   if (REFUSALS.includes(status)) return { refusal: problem };
   return body?.detail || (status >= 400 && status < 500) ? { problem } : { loss: problem };

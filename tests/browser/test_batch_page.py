@@ -280,12 +280,13 @@ def test_a_request_holds_no_more_than_the_server_takes(open_page: OpenPage):
     assert "Make it smaller" in rows(page)[7][1]
 
 
-def test_too_many_requests_are_waited_for(open_page: OpenPage):
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_server_that_asks_to_wait_is_waited_for(open_page: OpenPage, status: int):
     page = open_page("/batch")
     page.clock.install()
     page.reload()
     page.evaluate(STUB)
-    reply(page, {"status": 429, "headers": {"Retry-After": "30"}, "body": {"detail": "Wait."}})
+    reply(page, {"status": status, "headers": {"Retry-After": "30"}, "body": {"detail": "Wait."}})
     choose(page, *sevens(1))
     page.clock.run_for(10)
     expect(page.get_by_test_id("count")).to_contain_text("continuing in 30 s")

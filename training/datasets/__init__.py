@@ -106,7 +106,7 @@ def _data(given: Given, parts: Split, recipe: DataRecipe, preparer: Preparer) ->
     if preparer.skipped:
         description["skipped"] = len(preparer.skipped)
     if preparer.limit is not None:
-        description["limit"] = preparer.limit
+        description["limit"] = f"at most {preparer.limit} pictures of each part"
     synthetic = range(0)
     if given.synthetic is not None:
         synthetic = range(len(training), len(training) + len(given.synthetic))

@@ -24,12 +24,11 @@ def load(recipe: DataRecipe, folder: Path, preparer: Preparer) -> Given:
     places = parts_in(folder)
     whole = unwrapped(places.pop("training", folder), "training")
     names = recipe.classes or classes(whole)
-    files = listed(whole, names)
-    if preparer.limit is not None:
-        labels = torch.tensor([label for _, label in files])
-        chosen = sample(labels, needed(recipe, preparer.limit), recipe.split_seed)
-        files = [files[index] for index in chosen.tolist()]
-    given, used = read(files, whole, preparer)
+    count = None if preparer.limit is None else needed(recipe, preparer.limit)
+    given, used = read(some(listed(whole, names), count), whole, preparer)
+    lost = set(range(len(names))).difference(given.labels.tolist())
+    if lost and count is None:
+        raise TrainingError(f"none of the pictures in {whole / names[min(lost)]} can be used")
     held = {}
     for kind, outer in places.items():
         place = unwrapped(outer, kind)
@@ -39,7 +38,8 @@ def load(recipe: DataRecipe, folder: Path, preparer: Preparer) -> Given:
                 f"{place} has the folder “{unknown[0]}”, but {whole} has none of that name: give "
                 "the class the same name in both, or remove it"
             )
-        held[kind] = read(listed(place, names, whole=False), place, preparer)[0]
+        files = some(listed(place, names, whole=False), preparer.limit)
+        held[kind] = read(files, place, preparer)[0]
     description = {"name": "folders of pictures"}
     return Given(names, given, held, description, names=[file.name for file in used])
 
@@ -111,6 +111,14 @@ def listed(folder: Path, names: Sequence[str], *, whole: bool = True) -> list[tu
     if not files:
         raise TrainingError(f"{folder} holds no picture of any class; wanted is{WANTED}")
     return files
+
+
+def some(files: list[tuple[Path, int]], count: int | None) -> list[tuple[Path, int]]:
+    """At most `count` of the files, of each label about its share."""
+    if count is None:
+        return files
+    labels = torch.tensor([label for _, label in files])
+    return [files[index] for index in sample(labels, count, 0).tolist()]
 
 
 def read(

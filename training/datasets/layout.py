@@ -7,6 +7,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path, PurePath
 
+from tasks.decode import OTHER_SUFFIXES, SUFFIXES
+
 WANTED = """
   FOLDER/
   ├── cats/      a folder for each class: its name, and in it its pictures
@@ -29,12 +31,12 @@ SYSTEM = {
     "@eadir", "thumbs.db", "ehthumbs.db", "desktop.ini", "lost+found", "__macosx", "__pycache__",
     "#recycle", "$recycle.bin", "system volume information",
 }  # fmt: skip
-# Those that cannot be read are skipped with the reason, not passed over.
-SUFFIXES = {
-    ".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".pjpeg", ".webp", ".gif", ".bmp", ".dib",
-    ".tif", ".tiff", ".avif", ".heic", ".heif", ".pgm", ".ppm", ".pbm", ".pnm", ".jxl", ".jp2",
-    ".svg", ".psd", ".ico", ".tga", ".dng", ".cr2", ".nef", ".arw",
-}  # fmt: skip
+# Read for training alone.
+CONVERTED = {".tif", ".tiff", ".pgm", ".ppm", ".pbm", ".pnm"}
+# Files of other suffixes are passed over; of these, those that cannot be read are listed.
+PICTURES = (
+    SUFFIXES | OTHER_SUFFIXES | CONVERTED | {".pjpeg", ".tga", ".dng", ".cr2", ".nef", ".arw"}
+)
 
 
 def is_hidden(name: str) -> bool:
@@ -49,7 +51,7 @@ def visible(folder: Path) -> list[Path]:
 
 def is_picture(name: str) -> bool:
     """Whether a file of that name should be a picture."""
-    return PurePath(name).suffix.lower() in SUFFIXES
+    return PurePath(name).suffix.lower() in PICTURES
 
 
 def pictures_in(folder: Path) -> Iterator[Path]:

@@ -29,9 +29,12 @@ def load(recipe: DataRecipe, place: Path | None, preparer: Preparer) -> Given:
     folder = unwrapped(place)
     if arrays.is_there(folder):
         return arrays.load(recipe, folder, preparer)
-    if found := tables.find(folder):
+    inside = folders.folders_in(folder)
+    found = tables.find(folder)
+    # Beside folders of classes, a table may tell something else.
+    if found and (len(inside) < 2 or tables.leads_to_pictures(found[0])):
         return tables.load(recipe, found, preparer)
     others = [each for each in visible(folder) if tables.is_table(each)]
-    if others and not folders.folders_in(folder):
+    if others and not inside:
         return tables.load(recipe, others[:1], preparer)  # says which columns are missing
     return folders.load(recipe, place, preparer)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
@@ -10,12 +11,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
 from tqdm import tqdm
 
 from tasks import InputSpec, Task
 from tasks.decode import decode
-from tasks.problems import Problem
+from tasks.problems import Problem, TooLarge, UnreadableImage
+from training.datasets.layout import CONVERTED
 from training.datasets.storage import Pixels, Source, Store, ahead
 from training.errors import TrainingError
 
@@ -69,7 +71,7 @@ class Preparer:
         try:
             if not file.is_file():
                 return "There is no such file."
-            picture = decode(file.read_bytes(), MAX_PIXELS)
+            picture = decode(_content(file), MAX_PIXELS)
             return self.task.prepare(picture.image, self.spec)
         except OSError as error:
             return f"{error.strerror}."
@@ -119,3 +121,26 @@ class Preparer:
             f"{count} × “{reason}” (first {example[reason]})"
             for reason, count in counts.most_common(3)
         )
+
+
+def _content(file: Path) -> bytes:
+    """What is in `file`; TIFF and PPM, which serving does not read, as PNG."""
+    content = file.read_bytes()
+    if file.suffix.lower() not in CONVERTED:
+        return content
+    try:
+        image: Image.Image = Image.open(io.BytesIO(content), formats=("TIFF", "PPM"))
+        if image.width * image.height > MAX_PIXELS:
+            raise TooLarge(f"The image has more than {MAX_PIXELS:,} pixels.")
+        image = ImageOps.exif_transpose(image)
+        if image.mode in ("CMYK", "YCbCr", "LAB"):
+            image = image.convert("RGB")
+        buffer = io.BytesIO()
+        image.save(buffer, "PNG", compress_level=0)
+    except UnidentifiedImageError:
+        return content  # its suffix is wrong, perhaps
+    except Problem:
+        raise
+    except Exception as error:  # decoders raise all kinds of errors on damaged data
+        raise UnreadableImage("The image is damaged, or of a kind that is not read.") from error
+    return buffer.getvalue()

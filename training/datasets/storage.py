@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 from typing import TypeVar
 
 import numpy as np
@@ -34,15 +35,25 @@ Result = TypeVar("Result")
 class Unnamed:
     """A file without a name in `folder`: it is gone when nothing refers to it, or the process ends.
 
-    `number` is its descriptor.
+    A memory map would count every page that was touched as this process's memory.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.number, name = tempfile.mkstemp(dir=folder)
-        Path(name).unlink()
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115
+        self._lock = Lock()
 
     def __del__(self) -> None:
-        os.close(self.number)
+        self._file.close()
+
+    def append(self, content: memoryview) -> None:
+        """Adds bytes at the end; not to be called once `read` was."""
+        self._file.write(content)
+
+    def read(self, into: memoryview, start: int) -> None:
+        """Fills a buffer with the bytes from `start`."""
+        with self._lock:
+            self._file.seek(start)
+            self._file.readinto(into)
 
 
 @dataclass(frozen=True)
@@ -74,8 +85,7 @@ class Stored:
         pictures = np.empty((len(indices), *self.shape), np.uint8)
         size = math.prod(self.shape)
         for picture, row in zip(pictures, self.rows[indices.numpy()].tolist(), strict=True):
-            # A memory map would count every page that was touched as this process's memory.
-            os.preadv(self.file.number, [picture.data], row * size)
+            self.file.read(picture.data, row * size)
         return torch.from_numpy(pictures)
 
 
@@ -106,12 +116,11 @@ class Store:
             )
         self.digests = np.empty((count, DIGEST), np.uint8)
         self.file = Unnamed(folder)
-        self.out = open(self.file.number, "wb", closefd=False)  # noqa: SIM115
 
     def add(self, picture: Pixels) -> None:
         """Adds a picture, uint8 of the store's shape."""
         if self.pixels is None:
-            self.out.write(np.ascontiguousarray(picture).data)
+            self.file.append(np.ascontiguousarray(picture).data)
             self.digests[self.count] = np.frombuffer(digest(picture), np.uint8)
         else:
             self.pixels[self.count] = picture
@@ -121,7 +130,6 @@ class Store:
         """All pictures that were added."""
         if self.pixels is not None:
             return torch.from_numpy(self.pixels[: self.count])
-        self.out.close()
         return Stored(self.file, np.arange(self.count), self.shape, self.digests[: self.count])
 
 

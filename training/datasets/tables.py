@@ -5,13 +5,14 @@ from __future__ import annotations
 import csv
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from training.datasets.arrays import numbered
 from training.datasets.layout import PARTS, WANTED, part_of, visible
@@ -27,12 +28,13 @@ FILES = (
     "imgname", "imgpath", "picture", "name", "id",
 )  # fmt: skip
 LABELS = (
-    "label", "labels", "class", "classname", "classlabel", "target", "category", "emotion", "digit",
-    "breed", "species",
+    "label", "labels", "class", "classname", "classlabel", "classid", "target", "category",
+    "emotion", "digit", "breed", "species",
 )  # fmt: skip
 SUBJECTS = ("subject", "subjectid", "person", "personid", "patient", "patientid")
 SPLITS = ("split", "usage", "set", "subset", "partition", "part")
 PIXELS = re.compile(r"pixel_?\d+|\d+x\d+")
+TRIED = 20  # names of files, to see where they are
 ENDINGS = ("", ".jpg", ".png", ".jpeg", ".JPG", ".tif")
 
 csv.field_size_limit(1 << 24)  # a row's pixels may stand in one field
@@ -40,18 +42,22 @@ csv.field_size_limit(1 << 24)  # a row's pixels may stand in one field
 
 @dataclass(frozen=True)
 class Table:
-    """A CSV file: its rows, and the places of the columns that are known, or none.
+    """A CSV file: the columns that are known, each with a value for each row, or empty.
 
-    `pixels` are those of grey or colour values, a column each, or one of all values.
+    `pictures` are those of the pixels in the rows, uint8 (H, W) or (H, W, 3).
     """
 
     file: Path
-    rows: list[list[str]]
-    label: int
-    path: int | None
-    pixels: list[int]
-    subject: int | None
-    split: int | None
+    labels: list[str]
+    paths: list[str]
+    subjects: list[str]
+    splits: list[str]
+    pictures: list[NDArray[np.uint8]]
+
+    def chosen(self, rows: NDArray[np.int64]) -> Table:
+        """The table of these rows alone."""
+        held = (self.labels, self.paths, self.subjects, self.splits, self.pictures)
+        return Table(self.file, *([each[row] for row in rows] if each else [] for each in held))
 
 
 def find(folder: Path) -> list[Path]:
@@ -71,6 +77,15 @@ def find(folder: Path) -> list[Path]:
     return files
 
 
+def leads_to_pictures(file: Path) -> bool:
+    """Whether the table in `file` holds pixels, or names of files that are there.
+
+    Raises `TrainingError` if it cannot be read.
+    """
+    table = _read(file)
+    return bool(table.pictures) or _Finder(table).found
+
+
 def is_table(file: Path) -> bool:
     """Whether `file` should be a table, by its name."""
     return file.suffix.lower() in (".csv", ".tsv") and file.is_file()
@@ -82,54 +97,53 @@ def load(recipe: DataRecipe, files: Sequence[Path], preparer: Preparer) -> Given
     File names count from the table's folder. Where a column says which part a row is of, or the
     parts have tables of their own, `files`, nothing is split off for these. Raises `TrainingError`.
     """
-    rows: dict[str, list[tuple[Table, list[str]]]] = {}
+    tables: dict[str, Table] = {}
     for file in files:
         table = _read(file)
         own = (part_of(file.stem) if len(files) > 1 else None) or "training"
-        for row in table.rows:
-            kind = own if table.split is None else _kind(row[table.split], table)
-            rows.setdefault(kind, []).append((table, row))
-    if "training" not in rows:
+        kinds = np.array([_kind(text, table) for text in table.splits] or [own] * len(table.labels))
+        for kind in dict.fromkeys(kinds.tolist()):
+            if kind in tables:
+                raise TrainingError(
+                    f"{tables[kind].file} and {file} both have a {kind} part; keep one"
+                )
+            tables[kind] = table.chosen(np.flatnonzero(kinds == kind))
+    if "training" not in tables:
         raise TrainingError(f"{files[0]} holds no row to train on; wanted is{WANTED}")
     names, labels = numbered(
-        {kind: np.array(_texts(each)) for kind, each in rows.items()}, recipe.classes, str(files[0])
+        {kind: np.array(_numbers(table.labels)) for kind, table in tables.items()},
+        recipe.classes,
+        str(files[0]),
     )
-    if preparer.limit is not None:
-        whole = torch.from_numpy(labels["training"])
-        chosen = sample(whole, needed(recipe, preparer.limit), recipe.split_seed).numpy()
-        labels["training"] = labels["training"][chosen]
-        rows["training"] = [rows["training"][index] for index in chosen]
-    parts, used = {}, {}
-    for kind, each in rows.items():
-        source, kept = _pictures(each, preparer)
+    parts = {}
+    for kind, whole in tables.items():
+        table = whole
+        if preparer.limit is not None:
+            count = needed(recipe, preparer.limit) if kind == "training" else preparer.limit
+            chosen = sample(torch.from_numpy(labels[kind]), count, 0).numpy()
+            table, labels[kind] = whole.chosen(chosen), labels[kind][chosen]
+        source, kept = _pictures(table, preparer)
         parts[kind] = Part(source, torch.from_numpy(labels[kind][kept]))
-        used[kind] = [each[index] for index in kept]
-
-    def cells(column: str) -> list[str]:
-        places = [(row, getattr(table, column)) for table, row in used["training"]]
-        return [row[at] for row, at in places if at is not None]
-
+        tables[kind] = table.chosen(kept)
     return Given(
         names,
         parts.pop("training"),
         parts,
         {"name": "a table of pictures"},
-        names=[Path(path).name for path in cells("path")],
-        subjects=cells("subject"),
+        names=[Path(path).name for path in tables["training"].paths],
+        subjects=tables["training"].subjects,
     )
 
 
-def _texts(rows: Sequence[tuple[Table, list[str]]]) -> list[str] | list[int]:
-    """The labels of `rows`: whole numbers if all are."""
-    texts = [row[table.label].strip() for table, row in rows]
-    try:
+def _numbers(texts: list[str]) -> list[str] | list[int]:
+    """The labels as whole numbers, if all are written as such."""
+    if all(re.fullmatch(r"0|-?[1-9][0-9]{0,17}", text) for text in texts):
         return [int(text) for text in texts]
-    except ValueError:
-        return texts
+    return texts
 
 
 def _kind(text: str, table: Table) -> str:
-    kind = PARTS.get(text.strip().casefold())
+    kind = PARTS.get(text.casefold())
     if kind is None:
         raise TrainingError(
             f"{table.file}: “{text}” is no part of a data set; write train, validation or test"
@@ -137,102 +151,93 @@ def _kind(text: str, table: Table) -> str:
     return kind
 
 
-def _pictures(
-    rows: Sequence[tuple[Table, list[str]]], preparer: Preparer
-) -> tuple[Source, NDArray[np.int64]]:
-    """The pictures of `rows`, and the indices of those that can be used."""
-    table = rows[0][0]
-    if table.path is None:
-        return preparer.array(_Pixels(rows), table.file.name), np.arange(len(rows))
+def _pictures(table: Table, preparer: Preparer) -> tuple[Source, NDArray[np.int64]]:
+    """The pictures of a table, and the indices of those that can be used."""
+    if table.pictures:
+        return preparer.array(table.pictures, table.file.name), np.arange(len(table.pictures))
     folder = table.file.parent
-    find = _Finder(folder, rows[0][1][table.path])
-    return preparer.files([find(row[table.path or 0]) for table, row in rows], folder)
+    find = _Finder(table)
+    return preparer.files([find(path) for path in table.paths], folder)
 
 
 class _Finder:
-    """Finds a row's file as the first row's was found: in the table's folder or one in it, with
-    the ending that was left out."""
+    """Finds the files of a table: in its folder or one in it, with the ending that was left out,
+    as the first of them that is there shows."""
 
-    def __init__(self, folder: Path, first: str) -> None:
-        inside = [place for place in visible(folder) if place.is_dir()]
-        self.folder, self.ending = folder, ""
-        for place in (folder, *inside):
-            for ending in ENDINGS:
-                self.folder, self.ending = place, ending
-                if self(first).is_file():
-                    return
-        self.folder, self.ending = folder, ""
+    def __init__(self, table: Table) -> None:
+        self.folder, self.ending, self.found = table.file.parent, "", True
+        inside = [place for place in visible(self.folder) if place.is_dir()]
+        for name in table.paths[:TRIED]:
+            for place in (table.file.parent, *inside):
+                for ending in ENDINGS:
+                    self.folder, self.ending = place, ending
+                    if self(name).is_file():
+                        return
+        self.folder, self.ending, self.found = table.file.parent, "", False
 
     def __call__(self, name: str) -> Path:
-        return self.folder / (name.strip().replace("\\", "/") + self.ending)
-
-
-class _Pixels:
-    """The pictures of rows of pixels, each given as uint8 (H, W) or (H, W, 3)."""
-
-    def __init__(self, rows: Sequence[tuple[Table, list[str]]]) -> None:
-        self.rows = rows
-
-    def __len__(self) -> int:
-        return len(self.rows)
-
-    def __contains__(self, picture: object) -> bool:
-        return False
-
-    def __iter__(self) -> Iterator[NDArray[np.uint8]]:
-        for number, (table, row) in enumerate(self.rows, 2):
-            texts = [row[at] for at in table.pixels]
-            if len(texts) == 1:
-                texts = texts[0].split()
-            try:
-                values = np.array(texts, float)
-                if not ((values >= 0) & (values <= 255)).all():
-                    raise ValueError("pixels must be 0 to 255")
-                side, channels = _side(len(values))
-            except ValueError as error:
-                raise TrainingError(f"{table.file}, picture {number - 1}: {error}") from error
-            shape = (side, side) if channels == 1 else (side, side, channels)
-            yield values.round().astype(np.uint8).reshape(shape)
-
-
-def _side(count: int) -> tuple[int, int]:
-    """The side in pixels and the channels of a square picture of `count` values."""
-    for channels in (1, 3):
-        side = math.isqrt(count // channels)
-        if count and side * side * channels == count:
-            return side, channels
-    raise ValueError(f"{count} values make no square picture in grey or colour")
+        return self.folder / (name.replace("\\", "/") + self.ending)
 
 
 def _read(file: Path) -> Table:
     """The table in `file`; raises `TrainingError`."""
     header = _header(file)
-    try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = [row for row in csv.reader(lines, delimiter=_delimiter(file)) if any(row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TrainingError(f"cannot read {file}: {error}; save it as CSV in UTF-8") from error
     if header is None:
-        columns = f"its columns are {', '.join(rows[0][:6])}" if rows else "it is empty"
         raise TrainingError(
             f"{file} must have a column “label” and a column “file” or columns of pixels, but "
-            f"{columns}; wanted is{WANTED}"
+            f"{_columns(file)}; wanted is{WANTED}"
         )
-    width = len(rows[0])
-    for number, row in enumerate(rows[1:], 2):
-        if len(row) != width or not row[header["label"][0]].strip():
-            problem = "has no label" if len(row) == width else f"has {len(row)} fields, not {width}"
-            raise TrainingError(f"{file}: row {number} {problem}; correct or remove it")
-    if len(rows) < 2:
+    labels = header["label"][:1]
+    paths = [] if header["pixels"] else header["file"][:1]
+    columns = [labels, paths, header["subject"][:1], header["split"][:1]]
+    table = Table(file, [], [], [], [], [])
+    into = (table.labels, table.paths, table.subjects, table.splits)
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            rows = csv.reader(lines, delimiter=_delimiter(file))
+            width = len(next(rows))
+            for number, row in enumerate(tqdm(rows, file.name, leave=False, disable=None), 2):
+                if not any(row):
+                    continue
+                if len(row) != width:
+                    raise ValueError(f"row {number} has {len(row)} fields, not {width}")
+                for places, values in zip(columns, into, strict=True):
+                    values += [row[at].strip() for at in places]
+                if not table.labels[-1]:
+                    raise ValueError(f"row {number} has no label")
+                if header["pixels"]:
+                    table.pictures.append(_square([row[at] for at in header["pixels"]], number))
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TrainingError(f"cannot read {file}: {error}; save it as CSV in UTF-8") from error
+    except ValueError as error:
+        raise TrainingError(f"{file}: {error}; correct or remove it") from error
+    if not table.labels:
         raise TrainingError(f"{file} holds no rows below its header; add a row for each picture")
+    return table
 
-    def first(what: str) -> int | None:
-        return header[what][0] if header[what] else None
 
-    path = None if header["pixels"] else first("file")
-    return Table(
-        file, rows[1:], header["label"][0], path, header["pixels"], first("subject"), first("split")
-    )
+def _square(texts: list[str], number: int) -> NDArray[np.uint8]:
+    """The square picture of the pixels in a row, (H, W) or (H, W, 3); raises `ValueError`."""
+    try:
+        values = np.array(texts[0].split() if len(texts) == 1 else texts, float)
+    except ValueError as error:
+        raise ValueError(f"row {number} has a pixel that is no number ({error})") from error
+    if not ((values >= 0) & (values <= 255)).all():
+        raise ValueError(f"row {number} has a pixel outside 0 to 255")
+    for channels in (1, 3):
+        side = math.isqrt(len(values) // channels)
+        if len(values) and side * side * channels == len(values):
+            shape = (side, side) if channels == 1 else (side, side, channels)
+            pixels: NDArray[np.uint8] = values.round().astype(np.uint8).reshape(shape)
+            return pixels
+    raise ValueError(f"the {len(values)} pixels of row {number} make no square picture")
+
+
+def _columns(file: Path) -> str:
+    """What columns `file` has, as a clause."""
+    with file.open(newline="", encoding="utf-8-sig", errors="replace") as lines:
+        cells = next(csv.reader(lines, delimiter=_delimiter(file)), [])
+    return f"its columns are {', '.join(cells[:6])}" if cells else "it is empty"
 
 
 def _header(file: Path) -> dict[str, list[int]] | None:
