@@ -100,13 +100,13 @@ def _read(grey: Image.Image, near: Box) -> Reading:
     """What the strokes in the part `near` of a one-channel picture may be."""
     closer = CLOSER
     try:
-        ink, box = _find(_working_size(grey.crop(near), WORKING))
+        ink, box, light = _find(_working_size(grey.crop(near), WORKING))
     except BlankError:
         if max(grey.size) < LONG * min(grey.size):
             raise
         # The strokes of a long row may be so dense that they count as noise at that size.
         closer = FINER * WORKING
-        ink, box = _find(_working_size(grey.crop(near), closer))
+        ink, box, light = _find(_working_size(grey.crop(near), closer))
     factor = (near[2] - near[0]) / ink.shape[1]
     if factor > 1 and max(box[2] - box[0], box[3] - box[1]) < BOX * FINE:
         # Look again, closer, at a square round the digit.
@@ -119,13 +119,13 @@ def _read(grey: Image.Image, near: Box) -> Reading:
             min(round(x + reach), near[2]),
             min(round(y + reach), near[3]),
         )
-        ink, box = _find(_working_size(grey.crop(near), closer))
+        ink, box, light = _find(_working_size(grey.crop(near), closer), light=light)
     layout = lay_out(ink)
     if len(layout.pieces) > 1:
         # Each digit at the size that a single digit would have.
         with contextlib.suppress(BlankError):
             longest = CLOSER * min(len(layout.pieces), FINER)
-            again = lay_out(_find(_working_size(grey.crop(near), longest))[0])
+            again = lay_out(_find(_working_size(grey.crop(near), longest), light=light)[0])
             if len(again.pieces) == len(layout.pieces):
                 layout = again
     ink = layout.ink
@@ -301,9 +301,10 @@ def _working_size(grey: Image.Image, longest: int) -> Image.Image:
     return grey.resize(size, Image.Resampling.BOX)
 
 
-def _find(image: Image.Image) -> tuple[Grey, Box]:
-    """The strokes of a one-channel picture, 0..1, and their box (left, top, right, bottom)."""
-    strength, noise = _strength(np.asarray(image))
+def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, bool | None]:
+    """The strokes of a one-channel picture, 0..1, their box (left, top, right, bottom), and
+    whether they are lighter than the background, if that had to be found out. `light` says so."""
+    strength, noise, light = _strength(np.asarray(image), light)
     least = max(9 * noise, FAINTEST)
     mask, level = _digit(strength, least)
     at_edge = _edge_of_the_paper(strength, least)
@@ -327,7 +328,7 @@ def _find(image: Image.Image) -> tuple[Grey, Box]:
     if pale.any():
         # Pale parts that are not the soft edge of a strong stroke: there the pen ran dry.
         ink = np.where(_grown(pale), np.sqrt(ink), ink)
-    return ink, _box(ink > 0.2)
+    return ink, _box(ink > 0.2), light
 
 
 def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
@@ -340,7 +341,9 @@ def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
     strong = strength > max(0.5 * float(strongest.mean()), least)
     if not strong.any():
         raise BlankError("no strokes found")
-    level = float(np.percentile(strength[strong], 60))
+    stronger = strength[strong]
+    part = int(0.6 * (stronger.size - 1))
+    level = float(np.partition(stronger, part)[part])
     # Between the strength of strokes and that of ruled lines, which is at most a third of it.
     strong = strength > 0.5 * level
     mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong)
@@ -449,18 +452,20 @@ def _at_border(mask: Mask) -> bool:
     return bool(mask[:2].any() or mask[-2:].any() or mask[:, :2].any() or mask[:, -2:].any())
 
 
-def _strength(grey: Bytes) -> tuple[Grey, float]:
-    """How far each pixel differs from the background, in grey levels, and the noise."""
+def _strength(grey: Bytes, light: bool | None) -> tuple[Grey, float, bool | None]:
+    """How far each pixel differs from the background, in grey levels, the noise, and `light`."""
     even = _even_ground(grey)
     if even is not None:
-        return even, 0.0
-    if _ink_is_light(grey):
+        return even, 0.0, light
+    if light is None:
+        light = _ink_is_light(grey)
+    if light:
         grey = 255 - grey
     residual = _ground(grey) - grey
     noise = _noise(grey)
     # Strokes may cover most of a tight crop, so a low percentile stands for the background.
     centre = _quantile(residual[::2, ::2], 0.3) + 0.5 * noise
-    return np.clip(residual - np.float32(centre), 0, None), noise
+    return np.clip(residual - np.float32(centre), 0, None), noise, light
 
 
 def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
