@@ -474,16 +474,13 @@ def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
     None where the picture shows no such sheet: a rectangle that is lighter or darker than what is
     round it and large enough to hold a digit.
     """
-    factor = max(grey.size) / DESK
-    if factor < 1:
-        return None
     small = np.asarray(_working_size(grey, DESK))
     threshold, told_apart = _two_levels(small)
     light = small > threshold
     height, width = light.shape
     rim = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
     other = light if rim.mean() < 0.5 else ~light
-    if told_apart < 0.5 or not 0.05 < other.mean() < 0.9:
+    if max(grey.size) < DESK or told_apart < 0.5 or not 0.05 < other.mean() < 0.9:
         return None
     labels, _ = _components(other)
     paper = labels == np.bincount(labels.ravel())[1:].argmax() + 1
@@ -492,7 +489,12 @@ def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
     left, top, right, bottom = _box(filled)
     ink = float((filled & ~paper).sum() / filled.sum())
     least = 0.05 * light.size
-    if filled.sum() < least or ink > 0.25 or _rectangularity(filled) < 0.85:
+    if (
+        filled.sum() < least
+        or ink > 0.25
+        or _rectangularity(filled) < 0.85
+        or not _ends_sharply(small, filled)
+    ):
         return None
     values = small[paper]
     level = int(np.median(values))
@@ -505,8 +507,6 @@ def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
     )
     mask = mask.crop((1, 1, width + 1, height + 1))
     inner = np.asarray(mask) > 0
-    if not inner.any():
-        return None
     near = Image.fromarray(np.where(inner, small, 0).astype(np.uint8))
     soft = [
         np.asarray(each.filter(ImageFilter.GaussianBlur(4)), np.float32) for each in (near, mask)
@@ -521,6 +521,17 @@ def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
     across, down = grey.width / width, grey.height / height
     edges = round(left * across), round(top * down), round(right * across), round(bottom * down)
     return alone, edges
+
+
+def _ends_sharply(grey: Bytes, part: Mask) -> bool:
+    """Whether the step at the edge of `part` is sharp; a patch of light fades."""
+    shape = Image.fromarray(part.astype(np.uint8))
+    outer = (np.asarray(shape.filter(ImageFilter.MaxFilter(5))) > 0) & ~part
+    inner = part & (np.asarray(shape.filter(ImageFilter.MinFilter(5))) == 0)
+    if not outer.any() or not inner.any():
+        return False
+    step = abs(float(grey[inner].mean()) - float(grey[outer].mean()))
+    return step > 0.6 * abs(float(grey[part].mean()) - float(grey[~part].mean()))
 
 
 def _two_levels(grey: Bytes) -> tuple[int, float]:

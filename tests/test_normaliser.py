@@ -252,3 +252,12 @@ def test_grain_in_a_long_picture_stays_blank():
     grain = np.random.default_rng(1).normal(128, 40, (160, 1200)).clip(0, 255)
     with pytest.raises(BlankError):
         read(Image.fromarray(grain.astype(np.uint8)))
+
+
+def test_a_patch_of_light_is_no_sheet(seven):
+    page = np.asarray(drawing(scale=0.3, at=(250, 200), pen=8, ink=60, ground=255), float) / 255
+    axis = np.linspace(-1, 1, 400) ** 2
+    light = 235 - 70 * (axis[:, None] + axis[None, :])
+    grain = np.random.default_rng(2).normal(0, 3, page.shape)
+    picture = Image.fromarray((page * light + grain).clip(0, 255).astype(np.uint8))
+    assert likeness(seven, normalise(picture)) > 0.8
