@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,13 +24,25 @@ from tasks.base import (
     scaled_box,
 )
 from tasks.decode import Picture
-from tasks.normaliser import BlankError
+from tasks.normaliser import BlankError, Digit
 from tasks.problems import blank_picture
 
 READINGS = 10  # of a number
 
-WIDE = 1.1  # width over height: no digit is wider, but some in pieces are nearly so
-SURE, VERY_SURE = 0.8, 0.95  # the geometric mean of the digits' scores
+WIDE = 1.1  # width over height: no digit is wider
+CLOSE = 0.15  # a gap between two parts of one digit is seldom wider, in its height
+SURE, VERY_SURE = 0.8, 0.98  # a score, or the geometric mean of several digits' scores
+
+
+@dataclass(frozen=True)
+class Strokes(Subject):
+    """The pieces of ink from `first` up to `last` as one digit, the widest `gap` between them, in
+    their height, and whether the picture holds ink that is no digit `beside` them."""
+
+    first: int
+    last: int
+    gap: float
+    beside: bool
 
 
 class DigitTask(Task):
@@ -57,12 +70,19 @@ class DigitTask(Task):
     def find(self, picture: Picture, spec: InputSpec, *, whole: bool = False) -> Sequence[Subject]:
         """See `Task.find`: first all strokes as one digit, then the digits of a possible number."""
         try:
-            digits = normaliser.read(picture.image)
+            reading = normaliser.read(picture.image)
         except BlankError as error:
             raise blank_picture() from error
+
+        def stroke(digit: Digit, first: int, last: int, gap: float = 0) -> Strokes:
+            box = scaled_box(*digit.box, picture=picture)
+            return Strokes(digit.pixels[np.newaxis], box, first, last, gap, reading.beside)
+
+        count = len(reading.pieces)
         return [
-            Subject(digit.pixels[np.newaxis], scaled_box(*digit.box, picture=picture))
-            for digit in digits
+            stroke(reading.whole, 0, max(count, 1), max(reading.gaps, default=0)),
+            *(stroke(piece, at, at + 1) for at, piece in enumerate(reading.pieces) if count > 1),
+            *(stroke(pair, at, at + 2, reading.gaps[at]) for at, pair in reading.pairs.items()),
         ]
 
     def answer(
@@ -73,30 +93,68 @@ class DigitTask(Task):
         thresholds: Mapping[str, float],
     ) -> Answer:
         """See `Task.answer`: a number is as sure as the least sure of its digits."""
-        whole, digits = subjects[0], subjects[1:]
-        if not is_number(whole.box.width / whole.box.height, probabilities[0], probabilities[1:]):
-            return super().answer([whole], probabilities[:1], labels, thresholds)
-        verdicts = {self.verdict(rank(labels, each), thresholds) for each in probabilities[1:]}
+        whole = subjects[0]
+        chosen = digits_of(subjects, probabilities, labels)
+        own = probabilities[chosen]
+        predictions = readings(labels, own) if len(chosen) > 1 else rank(labels, own[0])
+        verdicts = {self.verdict(rank(labels, each), thresholds) for each in own}
         verdict: Verdict = "sure" if verdicts == {"sure"} else "unsure"
-        predictions = readings(labels, probabilities[1:])
-        return Answer(predictions, verdict, digits, probabilities[1:], whole)
+        if isinstance(whole, Strokes) and whole.beside:
+            verdict = "none"
+        return Answer(predictions, verdict, [subjects[at] for at in chosen], own, whole)
 
 
 TASK = DigitTask()
 
 
-def is_number(aspect: float, whole: Probabilities, digits: Probabilities) -> bool:
-    """Whether strokes of the aspect ratio `aspect` are several `digits`, (N, K), not one.
+def digits_of(
+    subjects: Sequence[Subject], probabilities: Probabilities, labels: Sequence[str]
+) -> list[int]:
+    """Which of the `subjects` that `find` gave are the digits, from left to right: (N, K).
 
-    `whole` (K,) are the probabilities of all strokes as one digit. A digit in two pieces, such as
-    an open 4, may look like two digits: then the network is as sure of the whole.
+    It is the first, all strokes as one digit, or others that together are all strokes.
     """
-    if len(digits) < 2:
+    parts = [each for each in subjects if isinstance(each, Strokes)]
+    if len(parts) < 3 or len(parts) != len(subjects):
+        return [0]
+    scores = probabilities.max(axis=1)
+    read = [labels[at] for at in probabilities.argmax(axis=1)]
+    pairs = {part.first: at for at, part in enumerate(parts) if at and part.last > part.first + 1}
+    chosen: list[int] = []
+    piece = 0
+    while piece < parts[0].last:
+        left, pair = 1 + piece, pairs.get(piece)
+        if pair is not None and _is_four(
+            parts[pair].gap, read[pair], scores[pair], read[left : left + 2], scores[left]
+        ):
+            chosen.append(pair)
+            piece += 2
+        else:
+            chosen.append(left)
+            piece += 1
+    if len(chosen) == 1:
+        return [0]
+    whole = parts[0]
+    if whole.box.width / whole.box.height > WIDE or whole.gap >= CLOSE:
+        return chosen
+    # Close and narrow: several digits, or one in pieces.
+    sureness = math.exp(float(np.log(np.maximum(scores[chosen], 1e-9)).mean()))
+    return chosen if sureness > min(SURE, float(scores[0])) else [0]
+
+
+def _is_four(
+    gap: float, both: str, sureness: float, pieces: Sequence[str], left_sureness: float
+) -> bool:
+    """Whether two pieces are an open 4: they read `both` together, `pieces` one by one.
+
+    Its stem is a 1; its angle is no digit, so that the network is seldom sure of it.
+    """
+    left, right = pieces
+    if both != "4" or right != "1" or (left in ("1", "4") and left_sureness >= SURE):
         return False
-    sureness = math.exp(float(np.log(np.maximum(digits.max(axis=1), 1e-9)).mean()))
-    if aspect > WIDE:
-        return sureness > SURE
-    return sureness > VERY_SURE and float(whole.max()) < VERY_SURE
+    if gap >= CLOSE:
+        return sureness > SURE > left_sureness
+    return sureness > 0.5 and left_sureness < VERY_SURE
 
 
 def readings(labels: Sequence[str], digits: Probabilities) -> list[Prediction]:

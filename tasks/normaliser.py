@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import contextlib
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,18 +20,25 @@ SIZE = 28  # side of the result, pixels
 BOX = 20  # the digit's longer side in it, pixels
 STROKE = (1.8, 3.6)  # a mean stroke width outside this range is dilated or eroded into it, pixels
 WORKING = 192  # the longer side for finding strokes, pixels
+DESK = 96  # the same for finding a sheet of paper
+CLOSER = 144  # the same where most of the picture is the digit
 FINE = 4  # stroke width is corrected at this many times the final resolution
 PEAK = 20  # the mean of so many strongest pixels is the peak strength
 SMALL = 48  # a longer side below which strokes are as fine as noise, pixels
 LONG = 3  # times as long as wide: such a picture may hold a row of many digits
-FINER = 4  # times `WORKING` for many digits
+FINER = 4  # times as large for many digits
 MOST_DIGITS = 16  # of a number
+ONE_DIGIT = 0.3  # the widest gap in an open 4, in its height
 MOST_LINES = 12  # ruled lines that are removed in each direction
 FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the background
 
 PREPROCESSING = {"method": "ink", "size": SIZE, "box": BOX, "stroke": list(STROKE)}
 
+# By this curve, blurred or enlarged strokes get crisp edges as in MNIST.
+CRISP = [round(min(max((value / 255 - 0.2) / 0.5, 0), 1) * 255) for value in range(256)]
+
 Grey = NDArray[np.float32]
+Bytes = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 Box = tuple[int, int, int, int]
 
@@ -46,15 +55,29 @@ class Digit:
     box: Box
 
 
+@dataclass(frozen=True)
+class Reading:
+    """What strokes may be: one digit, `whole`, or a number of `pieces` from left to right.
+
+    `pairs` holds two pieces as one digit, by the number of the first, where they may be the two
+    parts of an open 4. `gaps` (len(pieces) - 1,) is the room between pieces, in heights of the
+    whole. `beside` says that there is ink that is no part of them: a point, a sign, another line.
+    """
+
+    whole: Digit
+    pieces: Sequence[Digit] = ()
+    pairs: Mapping[int, Digit] = field(default_factory=dict)
+    gaps: Sequence[float] = ()
+    beside: bool = False
+
+
 def normalise(image: Image.Image) -> NDArray[np.uint8]:
     """All strokes in `image` as one digit: uint8 (28, 28). Raises `BlankError`."""
-    normal = _normal(_grey(image))
-    return (normal or read(image)[0]).pixels
+    return read(image).whole.pixels
 
 
-def read(image: Image.Image) -> list[Digit]:
-    """All strokes in `image` as one digit and then, if it may be a number, its digits from left to
-    right.
+def read(image: Image.Image) -> Reading:
+    """What the strokes in `image` may be: a digit or, if they are apart, a number.
 
     `image` is upright, of mode L, RGB or RGBA and any size; strokes may be darker or lighter
     than the background, which may be uneven or transparent. A digit is scaled to fit 20×20 pixels
@@ -64,42 +87,71 @@ def read(image: Image.Image) -> list[Digit]:
     """
     grey = _grey(image)
     normal = _normal(grey)
-    longest = WORKING
+    if normal:
+        return Reading(normal)
+    sheet = _sheet(grey)
+    if sheet is not None:
+        with contextlib.suppress(BlankError):
+            return _read(*sheet)
+    return _read(grey, (0, 0, *grey.size))
+
+
+def _read(grey: Image.Image, near: Box) -> Reading:
+    """What the strokes in the part `near` of a one-channel picture may be."""
+    closer = CLOSER
     try:
-        ink, box = _find(_working_size(grey, longest))
+        ink, box, light = _find(_working_size(grey.crop(near), WORKING))
     except BlankError:
-        if normal is not None:
-            return [normal]
         if max(grey.size) < LONG * min(grey.size):
             raise
         # The strokes of a long row may be so dense that they count as noise at that size.
-        longest = FINER * WORKING
-        ink, box = _find(_working_size(grey, longest))
-    factor = max(grey.size) / max(ink.shape)
-    near = (0, 0, *grey.size)
-    if factor > 1:
+        closer = FINER * WORKING
+        ink, box, light = _find(_working_size(grey.crop(near), closer))
+    factor = (near[2] - near[0]) / ink.shape[1]
+    if factor > 1 and max(box[2] - box[0], box[3] - box[1]) < BOX * FINE:
         # Look again, closer, at a square round the digit.
         left, top, right, bottom = (edge * factor for edge in box)
         reach = 0.8 * max(right - left, bottom - top) + 2 * factor
-        x, y = (left + right) / 2, (top + bottom) / 2
+        x, y = near[0] + (left + right) / 2, near[1] + (top + bottom) / 2
         near = (
-            max(round(x - reach), 0),
-            max(round(y - reach), 0),
-            min(round(x + reach), grey.width),
-            min(round(y + reach), grey.height),
+            max(round(x - reach), near[0]),
+            max(round(y - reach), near[1]),
+            min(round(x + reach), near[2]),
+            min(round(y + reach), near[3]),
         )
-        ink, box = _find(_working_size(grey.crop(near), longest))
-    whole = normal or _digit_of(ink, box, near)
-    parts = side_by_side(ink)
-    if len(parts) < 2:
-        return [whole]
-    # Each digit at the size that a single digit would have.
-    with contextlib.suppress(BlankError):
-        finer, _ = _find(_working_size(grey.crop(near), WORKING * min(len(parts), FINER)))
-        again = side_by_side(finer)
-        if len(again) == len(parts):
-            ink, parts = finer, again
-    return [whole, *(_digit_of(ink * _grown(part), _box(part), near) for part in parts)]
+        ink, box, light = _find(_working_size(grey.crop(near), closer), light=light)
+    layout = lay_out(ink)
+    if len(layout.pieces) > 1:
+        # Each digit at the size that a single digit would have.
+        with contextlib.suppress(BlankError):
+            longest = CLOSER * min(len(layout.pieces), FINER)
+            again = lay_out(_find(_working_size(grey.crop(near), longest), light=light)[0])
+            if len(again.pieces) == len(layout.pieces):
+                layout = again
+    ink = layout.ink
+    whole = _digit_of(ink, _box(ink > 0.2), near)
+    if len(layout.pieces) < 2:
+        return Reading(whole, beside=layout.beside)
+    boxes = [_box(piece) for piece in layout.pieces]
+    height = float(np.ptp([edge for box in boxes for edge in box[1::2]]))
+    gaps = [(right[0] - left[2]) / height for left, right in pairwise(boxes)]
+
+    def digit(piece: Mask) -> Digit:
+        return _digit_of(ink * _grown(piece), _box(piece), near)
+
+    pieces = [digit(piece) for piece in layout.pieces]
+    pairs = {
+        number: digit(left | right)
+        for number, (left, right) in enumerate(pairwise(layout.pieces))
+        if gaps[number] < ONE_DIGIT and _may_be_four(boxes[number], boxes[number + 1])
+    }
+    return Reading(whole, pieces, pairs, gaps, layout.beside)
+
+
+def _may_be_four(left: Box, right: Box) -> bool:
+    """Whether boxes lie as the two parts of an open 4: its angle ends above its stem's foot."""
+    width, height = right[2] - left[0], max(left[3], right[3]) - min(left[1], right[1])
+    return width < 1.1 * height and left[3] < right[3] - 0.08 * height
 
 
 def _normal(grey: Image.Image) -> Digit | None:
@@ -127,31 +179,83 @@ def _digit_of(ink: Grey, box: Box, near: Box) -> Digit:
     return Digit(_centre(_even_strokes(ink[top:bottom, left:right])), place)
 
 
-def side_by_side(ink: Grey) -> list[Mask]:
-    """Where the digits of a number are, from left to right; fewer than two if it is not one.
+@dataclass(frozen=True)
+class Layout:
+    """The `ink` of digits, where each of them is, from left to right, and whether there is other
+    ink `beside` them that was left out; fewer than two `pieces` if they are not in a row."""
 
-    Each part at least half as high as the highest is a digit; the others, such as a 5's bar, belong
-    to the digit that they are above, below or nearest to.
+    ink: Grey
+    pieces: Sequence[Mask]
+    beside: bool
+
+
+def lay_out(ink: Grey) -> Layout:
+    """Tells digits from what is round, under and beside them.
+
+    Each part at least half as high as the highest is a digit or half of one. Frames and
+    underlines are left out. A small part, such as a 5's bar, belongs to the digit that it is above
+    or below or nearest to, unless it lies between or beside the digits as a point or sign does.
     """
     labels, boxes = _components(ink > 0.2)
-    areas = np.bincount(labels.ravel(), minlength=len(boxes))[1:]
-    boxes = boxes[1:]
-    heights, middles = boxes[:, 3] - boxes[:, 1], (boxes[:, 0] + boxes[:, 2]) / 2
-    tall = np.flatnonzero((heights >= 0.5 * heights.max()) & (areas >= 0.05 * areas.max()))
-    if not 2 <= len(tall) <= MOST_DIGITS:
-        return []
-    shared = boxes[tall, 3].min() - boxes[tall, 1].max()
-    if shared < 0.3 * heights[tall].min():  # not in a row
-        return []
-    tall = tall[np.argsort(middles[tall], kind="stable")]
-    apart = np.maximum(
-        np.maximum(boxes[tall, 0] - boxes[:, [2]], boxes[:, [0]] - boxes[tall, 2]),
-        0.01 * np.abs(middles[:, np.newaxis] - middles[tall]),
-    )
-    owner = apart.argmin(axis=1)
-    owner[tall] = np.arange(len(tall))
-    owners = np.concatenate([[-1], owner])[labels]
-    return [np.asarray(owners == number, bool) for number in range(len(tall))]
+    areas = np.bincount(labels.ravel(), minlength=len(boxes))
+    areas[0] = 0
+    left, top, right, bottom = boxes.T
+    widths, heights = right - left, bottom - top
+    kept = areas > 0
+    for frame in np.flatnonzero(kept & (areas >= 0.05 * areas.max())):
+        inside = kept & (left > left[frame]) & (right < right[frame])
+        inside &= (top > top[frame]) & (bottom < bottom[frame])
+        inside &= heights >= 0.25 * heights[frame]
+        if not inside.any() or areas[frame] > 0.4 * widths[frame] * heights[frame]:
+            continue
+        # A slash in a zero is no digit in a frame.
+        narrow = widths[frame] < 0.85 * heights[frame]
+        if not (narrow and inside.sum() == 1 and _is_straight(labels == inside.argmax())):
+            kept[frame] = False
+    high = heights[kept].max()
+    tall = kept & (heights >= 0.5 * high) & (areas >= 0.05 * areas[kept].max())
+    lines = _lines(np.stack([top[tall], bottom[tall]], axis=1))
+    width = right[tall].max() - left[tall].min()
+    small = kept & ~tall & (heights < 0.3 * high)
+    under = small & (top > bottom[tall].max() - 0.05 * high) & (widths > 0.7 * width)
+    kept &= ~under
+    tall_at = np.flatnonzero(tall)
+    tall_at = tall_at[np.argsort(left[tall_at] + right[tall_at], kind="stable")]
+    # How far to the right of one and to the left of the other, or below 0: over each other.
+    apart = np.maximum(left[tall_at] - right[:, np.newaxis], left[:, np.newaxis] - right[tall_at])
+    alone = (apart > -0.3 * np.minimum(widths, high)[:, np.newaxis]).all(axis=1)
+    # A 5's bar that does not reach back over the 5 is at its top.
+    alone &= (top + bottom) / 2 > top[tall].min() + 0.3 * high
+    beside = small & kept & alone & (areas > 0.5 * _stroke_width(ink) ** 2)
+    kept &= ~beside
+    clean: Grey = ink * _grown(np.asarray(kept[labels], bool)) if not kept[1:].all() else ink
+    others = bool(beside.any()) or lines > 1
+    shared = bottom[tall].min() - top[tall].max()
+    if not 2 <= len(tall_at) <= MOST_DIGITS or shared < 0.3 * heights[tall].min():
+        return Layout(clean, [], others)
+    middles = (left + right) / 2
+    nearness = np.maximum(apart, 0.01 * np.abs(middles[:, np.newaxis] - middles[tall_at]))
+    owner = nearness.argmin(axis=1)
+    owner[tall_at] = np.arange(len(tall_at))
+    owner[~kept] = -1
+    owners = owner[labels]
+    pieces = [np.asarray(owners == number, bool) for number in range(len(tall_at))]
+    return Layout(clean, pieces, others)
+
+
+def _is_straight(mask: Mask) -> bool:
+    """Whether `mask` is one straight stroke."""
+    spread = np.linalg.eigvalsh(np.cov(np.stack(np.nonzero(mask))))
+    return bool(spread[0] < 0.02 * spread[1])
+
+
+def _lines(spans: NDArray[np.intp]) -> int:
+    """In how many lines parts are written whose tops and bottoms are `spans`, (N, 2)."""
+    spans = spans[np.argsort(spans[:, 0])]
+    below = np.maximum.accumulate(spans[:, 1])[:-1]
+    # The halves of a broken digit are closer than two lines.
+    least = (0.06 if len(spans) > 2 else 0.12) * (spans[:, 1].max() - spans[0, 0])
+    return 1 + int(np.sum(spans[1:, 0] - below > least))
 
 
 def _grey(image: Image.Image) -> Image.Image:
@@ -160,10 +264,8 @@ def _grey(image: Image.Image) -> Image.Image:
         image = _on_contrasting_ground(image)
     if image.mode != "RGB":
         return image.convert("L")
-    small = np.asarray(image.reduce(max(1, max(image.size) // 128)), np.float32)
-    luma = small @ np.array([0.299, 0.587, 0.114], np.float32)
-    channels = [luma, *np.moveaxis(small, 2, 0)]
-    spread = [float(np.ptp(np.percentile(channel, (1, 99)))) for channel in channels]
+    small = image.reduce(max(1, max(image.size) // 128))
+    spread = [_spread(channel) for channel in (small.convert("L"), *small.split())]
     best = int(np.argmax(spread))
     # Luma has the least noise: another channel must have clearly more contrast.
     if best == 0 or spread[best] < 1.5 * spread[0]:
@@ -171,13 +273,22 @@ def _grey(image: Image.Image) -> Image.Image:
     return image.getchannel(best - 1)
 
 
+def _spread(channel: Image.Image) -> int:
+    """The grey levels between the darkest and the lightest hundredth of a picture."""
+    below = np.cumsum(channel.histogram())
+    return int(np.searchsorted(below, 0.99 * below[-1]) - np.searchsorted(below, 0.01 * below[-1]))
+
+
 def _on_contrasting_ground(image: Image.Image) -> Image.Image:
     """Lays a transparent drawing on white, or on black where its own colour is light."""
-    alpha = np.asarray(image.getchannel("A"), np.float32)
-    if alpha.min() == 255:
+    if image.getchannel("A").getextrema() == (255, 255):
         return image.convert("RGB")
-    weight = float(alpha.sum())
-    lightness = float((np.asarray(image.convert("L"), np.float32) * alpha).sum()) / max(weight, 1)
+    factor = max(1, max(image.size) // 128)
+    size = max(1, image.width // factor), max(1, image.height // factor)
+    small = image.resize(size, Image.Resampling.NEAREST)
+    alpha = np.asarray(small.getchannel("A"), np.float32)
+    light = np.asarray(small.convert("L"), np.float32)
+    lightness = float((light * alpha).sum()) / max(float(alpha.sum()), 1)
     ground = Image.new("RGBA", image.size, "white" if lightness < 128 else "black")
     return Image.alpha_composite(ground, image).convert("RGB")
 
@@ -190,9 +301,10 @@ def _working_size(grey: Image.Image, longest: int) -> Image.Image:
     return grey.resize(size, Image.Resampling.BOX)
 
 
-def _find(image: Image.Image) -> tuple[Grey, Box]:
-    """The strokes of a one-channel picture, 0..1, and their box (left, top, right, bottom)."""
-    strength, noise = _strength(np.asarray(image, np.float32))
+def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, bool | None]:
+    """The strokes of a one-channel picture, 0..1, their box (left, top, right, bottom), and
+    whether they are lighter than the background, if that had to be found out. `light` says so."""
+    strength, noise, light = _strength(np.asarray(image), light)
     least = max(9 * noise, FAINTEST)
     mask, level = _digit(strength, least)
     at_edge = _edge_of_the_paper(strength, least)
@@ -216,16 +328,22 @@ def _find(image: Image.Image) -> tuple[Grey, Box]:
     if pale.any():
         # Pale parts that are not the soft edge of a strong stroke: there the pen ran dry.
         ink = np.where(_grown(pale), np.sqrt(ink), ink)
-    return ink, _box(ink > 0.2)
+    return ink, _box(ink > 0.2), light
 
 
 def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
     """The mask of the digit, and its typical strength; raises `BlankError`."""
-    strongest = np.partition(strength.ravel(), -PEAK)[-PEAK:] if strength.size > PEAK else strength
+    strongest = strength[strength > 0.5 * strength.max()]
+    if strongest.size < PEAK:
+        strongest = strength.ravel()
+    if strongest.size > PEAK:
+        strongest = np.partition(strongest, -PEAK)[-PEAK:]
     strong = strength > max(0.5 * float(strongest.mean()), least)
     if not strong.any():
         raise BlankError("no strokes found")
-    level = float(np.percentile(strength[strong], 60))
+    stronger = strength[strong]
+    part = int(0.6 * (stronger.size - 1))
+    level = float(np.partition(stronger, part)[part])
     # Between the strength of strokes and that of ruled lines, which is at most a third of it.
     strong = strength > 0.5 * level
     mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong)
@@ -334,36 +452,153 @@ def _at_border(mask: Mask) -> bool:
     return bool(mask[:2].any() or mask[-2:].any() or mask[:, :2].any() or mask[:, -2:].any())
 
 
-def _strength(grey: Grey) -> tuple[Grey, float]:
-    """How far each pixel differs from the background, in grey levels, and the noise."""
-    if _ink_is_light(grey - _light(grey)):
+def _strength(grey: Bytes, light: bool | None) -> tuple[Grey, float, bool | None]:
+    """How far each pixel differs from the background, in grey levels, the noise, and `light`."""
+    even = _even_ground(grey)
+    if even is not None:
+        return even, 0.0, light
+    if light is None:
+        light = _ink_is_light(grey)
+    if light:
         grey = 255 - grey
     residual = _ground(grey) - grey
     noise = _noise(grey)
     # Strokes may cover most of a tight crop, so a low percentile stands for the background.
-    centre = float(np.percentile(residual[::2, ::2], 30)) + 0.5 * noise
-    return np.clip(residual - centre, 0, None), noise
+    centre = _quantile(residual[::2, ::2], 0.3) + 0.5 * noise
+    return np.clip(residual - np.float32(centre), 0, None), noise, light
 
 
-def _noise(grey: Grey) -> float:
+def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
+    """A sheet of paper on a desk: the picture with nothing but the sheet, and the sheet's box.
+
+    None where the picture shows no such sheet: a rectangle that is lighter or darker than what is
+    round it and large enough to hold a digit.
+    """
+    small = np.asarray(_working_size(grey, DESK))
+    threshold, told_apart = _two_levels(small)
+    light = small > threshold
+    height, width = light.shape
+    rim = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
+    other = light if rim.mean() < 0.5 else ~light
+    if max(grey.size) < DESK or told_apart < 0.5 or not 0.05 < other.mean() < 0.9:
+        return None
+    labels, _ = _components(other)
+    paper = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    holes, _ = _components(np.pad(~paper, 1, constant_values=True))
+    filled = (holes != holes[0, 0])[1:-1, 1:-1]
+    left, top, right, bottom = _box(filled)
+    ink = float((filled & ~paper).sum() / filled.sum())
+    least = 0.05 * light.size
+    if (
+        filled.sum() < least
+        or ink > 0.25
+        or _rectangularity(filled) < 0.85
+        or not _ends_sharply(small, filled)
+    ):
+        return None
+    values = small[paper]
+    level = int(np.median(values))
+    ground = np.bincount(small.ravel()).argmax()
+    if (small == ground).mean() > 0.4 and (small[filled & ~paper] == ground).any():
+        return None  # a thick digit, drawn: its holes have the colour of its ground
+    # What is round the paper is painted over by the light on the paper nearby.
+    mask = Image.fromarray(np.pad(filled, 1).astype(np.uint8) * 255).filter(
+        ImageFilter.MinFilter(5)
+    )
+    mask = mask.crop((1, 1, width + 1, height + 1))
+    inner = np.asarray(mask) > 0
+    near = Image.fromarray(np.where(inner, small, 0).astype(np.uint8))
+    soft = [
+        np.asarray(each.filter(ImageFilter.GaussianBlur(4)), np.float32) for each in (near, mask)
+    ]
+    paint = np.where(soft[1] > 40, 255 * soft[0] / np.maximum(soft[1], 1), level)
+    painted = Image.fromarray(paint.clip(0, 255).astype(np.uint8))
+    alone = Image.composite(
+        grey,
+        painted.resize(grey.size, Image.Resampling.BILINEAR),
+        mask.resize(grey.size, Image.Resampling.NEAREST),
+    )
+    across, down = grey.width / width, grey.height / height
+    edges = round(left * across), round(top * down), round(right * across), round(bottom * down)
+    return alone, edges
+
+
+def _ends_sharply(grey: Bytes, part: Mask) -> bool:
+    """Whether the step at the edge of `part` is sharp; a patch of light fades."""
+    shape = Image.fromarray(part.astype(np.uint8))
+    outer = (np.asarray(shape.filter(ImageFilter.MaxFilter(5))) > 0) & ~part
+    inner = part & (np.asarray(shape.filter(ImageFilter.MinFilter(5))) == 0)
+    if not outer.any() or not inner.any():
+        return False
+    step = abs(float(grey[inner].mean()) - float(grey[outer].mean()))
+    return step > 0.6 * abs(float(grey[part].mean()) - float(grey[~part].mean()))
+
+
+def _two_levels(grey: Bytes) -> tuple[int, float]:
+    """The threshold that tells two levels best apart (Otsu, 1979), and the part of the variance
+    that they explain, 0..1."""
+    counts = np.bincount(grey.ravel(), minlength=256) / grey.size
+    levels = np.arange(256)
+    below, moment = np.cumsum(counts), np.cumsum(counts * levels)
+    mean = moment[-1]
+    between = (mean * below - moment) ** 2 / np.maximum(below * (1 - below), 1e-9)
+    best = int(between.argmax())
+    variance = float(counts @ (levels - mean) ** 2)
+    return best, float(between[best]) / max(variance, 1e-9)
+
+
+def _rectangularity(mask: Mask) -> float:
+    """The part of the smallest rectangle round `mask`, at any tilt, that it fills."""
+    rows = np.flatnonzero(mask.any(axis=1))
+    first = mask[rows].argmax(axis=1)
+    last = mask.shape[1] - 1 - mask[rows, ::-1].argmax(axis=1)
+    x, y = np.concatenate([first, last]), np.concatenate([rows, rows])
+    angles = np.radians(np.arange(0, 90, 3))[:, np.newaxis]
+    along = np.ptp(x * np.cos(angles) + y * np.sin(angles), axis=1) + 1
+    across = np.ptp(y * np.cos(angles) - x * np.sin(angles), axis=1) + 1
+    return float(mask.sum() / (along * across).min())
+
+
+def _even_ground(grey: Bytes) -> Grey | None:
+    """The same where most of the picture has one value, as a drawing has, or none."""
+    counts = np.bincount(grey.ravel(), minlength=256)
+    level = int(counts.argmax())
+    darker, lighter = int(counts[:level].sum()), int(counts[level + 1 :].sum())
+    if counts[level] < 0.5 * grey.size or min(darker, lighter) > 0.001 * grey.size:
+        return None
+    strength = grey.astype(np.float32) - level
+    return np.clip(strength if lighter > darker else -strength, 0, None)
+
+
+def _quantile(values: NDArray[np.uint8 | np.int16], part: float) -> int:
+    """The value below which lies that `part` of `values`, none of which is negative."""
+    below = np.cumsum(np.bincount(values.ravel()))
+    return int(np.searchsorted(below, part * below[-1]))
+
+
+def _noise(grey: Bytes) -> float:
     """The standard deviation of the noise, from second differences, which ignore slopes."""
     apart = 3  # pixels: the blur of a camera correlates neighbours
     if max(grey.shape) < SMALL or grey.shape[1] <= 2 * apart:
         return 0.0
-    across = grey[:, : -2 * apart] - 2 * grey[:, apart:-apart] + grey[:, 2 * apart :]
-    return float(np.median(np.abs(across[::2, ::2]))) / (0.6745 * math.sqrt(6))
+    rows = grey[::2].astype(np.int16)
+    left, right = rows[:, : -2 * apart : 2], rows[:, 2 * apart :: 2]
+    across = np.abs(left - 2 * rows[:, apart:-apart:2] + right)
+    return _quantile(across, 0.5) / (0.6745 * math.sqrt(6))
 
 
-def _light(grey: Grey) -> Grey:
-    """Uneven light on the background: a quadratic surface through most of the picture's rim.
+def _ink_is_light(grey: Bytes) -> bool:
+    """Whether the pixels furthest from the background are lighter than it.
 
-    Fitted by iteratively reweighted least squares (Holland and Welsch, 1977), which ignores
-    the strokes; the inside has a low weight, since strokes fill it in a tight crop.
+    The background is a quadratic surface through most of the picture's rim, for uneven light. It
+    is fitted by iteratively reweighted least squares (Holland and Welsch, 1977), which ignores the
+    strokes; the inside has a low weight, since strokes fill it in a tight crop.
     """
-    small = _reduced(grey, 48)
-    rim = _rim(small).ravel()
-    terms = _quadratic(*small.shape)
+    factor = max(1, max(grey.shape) // 48)
+    small = np.asarray(Image.fromarray(grey).reduce(factor))
+    inside, terms = _frame(*small.shape)
     values = small.ravel().astype(float)
+    rim = ~inside
     base = np.where(rim, 1.0, 0.1)
     surface = np.full_like(values, np.median(values[rim]))
     for _ in range(4):
@@ -371,71 +606,64 @@ def _light(grey: Grey) -> Grey:
         weighted = terms.T * (base / (1 + (off / (1.5 * np.median(off[rim]) + 2)) ** 2))
         factors = np.linalg.solve(weighted @ terms + 1e-6 * np.eye(6), weighted @ values)
         surface = terms @ factors
-    flat, y, x, yy, xy, xx = factors[[0, 2, 1, 5, 4, 3]].tolist()
-    down, across = (np.linspace(-1, 1, side, dtype=np.float32) for side in grey.shape)
-    rows = (flat + down * (y + yy * down))[:, np.newaxis]
-    light: Grey = rows + across * (x + xx * across) + np.multiply.outer(xy * down, across)
-    return light
+    uneven = values - surface
+    level = np.median(uneven[rim])
+    # A thin digit in a large picture is only a few pixels here, hence extremes, not percentiles.
+    uneven.sort()
+    return bool(uneven[-6:].mean() - level > level - uneven[:6].mean())
 
 
 @lru_cache(maxsize=64)
-def _quadratic(height: int, width: int) -> NDArray[np.float64]:
-    """The terms of a quadratic surface at each pixel: (height × width, 6); read-only."""
+def _frame(height: int, width: int) -> tuple[Mask, NDArray[np.float64]]:
+    """Which pixels are not in the outer tenth on each side, (height × width,), and the terms of
+    a quadratic surface at each, (height × width, 6); both read-only."""
+    inside = np.zeros((height, width), bool)
+    rows, columns = (max(1, side // 10) for side in (height, width))
+    inside[rows:-rows, columns:-columns] = True
     y, x = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-    return np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1).reshape(-1, 6)
+    terms = np.stack([np.ones_like(x), x, y, x * x, x * y, y * y], axis=-1)
+    return inside.ravel(), terms.reshape(-1, 6)
 
 
-def _rim(grey: Grey) -> Mask:
-    """The outer tenth of a picture on each side."""
-    rim = np.ones(grey.shape, bool)
-    y, x = (max(1, side // 10) for side in grey.shape)
-    rim[y:-y, x:-x] = False
-    return rim
-
-
-def _ink_is_light(uneven: Grey) -> bool:
-    """Whether the pixels furthest from the background, the median of the rim, are lighter."""
-    level = np.median(uneven[_rim(uneven)])
-    ordered = np.sort(_reduced(uneven, 48), axis=None)
-    # A thin digit in a large picture is only a few pixels here, hence extremes, not percentiles.
-    return bool(ordered[-6:].mean() - level > level - ordered[:6].mean())
-
-
-def _ground(grey: Grey) -> Grey:
+def _ground(grey: Bytes) -> Bytes:
     """The paper under dark strokes: a closing (Serra, 1982) with a window wider than strokes."""
     reach = max(3, round(0.4 * min(grey.shape)) | 1)
     # The picture is extended, or the slope of the light would end at the border. Strokes that
     # touch the border are not extended, or they would be as wide as the background.
     framed = grey.copy()
     for line in (framed[:1], framed[-1:], framed[:, :1].T, framed[:, -1:].T):
-        line[:] = _closed(line, (1, line.size | 1))
+        window = line.size | 1
+        line[:] = _closed(np.pad(line, ((0, 0), (window - 1, window - 1)), "edge"), (1, window))
     outside = np.pad(framed, reach - 1, "edge")
     outside[reach - 1 : 1 - reach, reach - 1 : 1 - reach] = grey
-    return -_highest(-_highest(outside, (reach, reach)), (reach, reach))
+    return _closed(outside, (reach, reach))
 
 
-def _closed(grey: Grey, reach: tuple[int, int]) -> Grey:
-    """A closing: what is darker and narrower than the window, of odd sides, is filled."""
-    padded = np.pad(grey, [(side - 1, side - 1) for side in reach], "edge")
-    return -_highest(-_highest(padded, reach), reach)
+def _closed(grey: Bytes, reach: tuple[int, int]) -> Bytes:
+    """A closing: what is darker and narrower than the window, of odd sides, is filled.
+
+    Each side shrinks by twice its reach - 1.
+    """
+    return _extreme(_extreme(grey, reach, np.maximum), reach, np.minimum)
 
 
-def _reduced(grey: Grey, side: int) -> Grey:
-    """`grey` with a longer side of `side` pixels or slightly more."""
-    factor = max(1, max(grey.shape) // side)
-    return np.asarray(Image.fromarray(grey).reduce(factor), np.float32)
-
-
-def _highest(grey: Grey, reach: tuple[int, int]) -> Grey:
-    """The highest value in each window of `reach`; each side shrinks by its reach - 1."""
-    for window in reach:
-        done = 1
-        while done < window:
-            step = min(done, window - done)
-            grey = np.maximum(grey[step:], grey[:-step])
-            done += step
-        grey = grey.T
+def _extreme(grey: Bytes, reach: tuple[int, int], of_two: np.ufunc) -> Bytes:
+    """The highest or lowest value in each window of `reach`; each side shrinks by reach - 1."""
+    down, across = reach
+    for step in _steps(down):
+        grey = of_two(grey[step:], grey[:-step])
+    for step in _steps(across):
+        grey = of_two(grey[:, step:], grey[:, :-step])
     return grey
+
+
+def _steps(window: int) -> list[int]:
+    """By how much to move a picture over itself, again and again, to cover `window` pixels."""
+    steps, done = [], 1
+    while done < window:
+        steps.append(min(done, window - done))
+        done += steps[-1]
+    return steps
 
 
 def _main_parts(mask: Mask, strong: Mask) -> Mask:
@@ -445,60 +673,63 @@ def _main_parts(mask: Mask, strong: Mask) -> Mask:
     areas[0] = 0
     main = int(areas.argmax())
     left, top, right, bottom = boxes[main]
-    reach = 0.3 * max(right - left, bottom - top)
+    height = bottom - top
+    # A thin digit of the same number, a 1, may be further away than a part of a digit.
+    in_row = np.minimum(boxes[:, 3], bottom) - np.maximum(boxes[:, 1], top) > 0.6 * height
+    apart = np.maximum(boxes[:, 0] - right, left - boxes[:, 2])
+    keep = in_row & (apart < 3 * height) & (areas > 0.1 * areas[main])
+    keep |= areas > 0.25 * areas[main]
+    reach = 0.3 * max(right - left, height)
     near = (
-        (boxes[:, 0] < right + reach)
-        & (boxes[:, 2] > left - reach)
-        & (boxes[:, 1] < bottom + reach)
-        & (boxes[:, 3] > top - reach)
+        (boxes[:, 0] < boxes[keep, 2].max() + reach)
+        & (boxes[:, 2] > boxes[keep, 0].min() - reach)
+        & (boxes[:, 1] < boxes[keep, 3].max() + reach)
+        & (boxes[:, 3] > boxes[keep, 1].min() - reach)
     )
-    keep = (near & (areas > 0.03 * areas[main])) | (areas > 0.25 * areas[main])
+    keep |= near & (areas > 0.03 * areas[main])
     keep[0] = False
     return np.asarray(keep[labels], bool)
 
 
-def _components(mask: Mask) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
     """Numbers the 8-connected parts of `mask` from 1.
 
     Returns the number of each pixel's part, 0 for none, and the box of each part: (parts + 1, 4)
     of left, top, right, bottom, whose row 0 has no meaning.
     """
     height, width = mask.shape
-    padded = np.zeros((height, width + 2), np.int8)
-    padded[:, 1:-1] = mask
-    change = np.diff(padded, axis=1)
-    rows, starts = np.nonzero(change == 1)
-    _, ends = np.nonzero(change == -1)
-    parent = list(range(len(rows)))
-
-    def root(run: int) -> int:
-        while parent[run] != run:
-            parent[run] = parent[parent[run]]
-            run = parent[run]
-        return run
-
-    first = np.searchsorted(rows, np.arange(height + 1)).tolist()
-    start, end = starts.tolist(), ends.tolist()
-    for row in range(1, height):
-        above, run = first[row - 1], first[row]
-        while above < first[row] and run < first[row + 1]:
-            if start[above] <= end[run] and start[run] <= end[above]:
-                parent[root(run)] = root(above)
-            if end[above] < end[run]:
-                above += 1
-            else:
-                run += 1
-    roots = np.array([root(run) for run in range(len(rows))], np.intp)
-    names, numbers = np.unique(roots, return_inverse=True)
-    steps = np.zeros((height, width + 1), np.intp)
-    steps[rows, starts] = numbers + 1
-    steps[rows, ends] -= numbers + 1
+    # Runs of pixels, as places in the rows put one after another, a gap between each two.
+    row = width + 1
+    line = np.zeros(height * row + 1, bool)
+    line[1:].reshape(height, row)[:, :-1] = mask
+    changes = np.flatnonzero(line[1:] != line[:-1])
+    starts, ends = changes[::2], changes[1::2]
+    runs = np.arange(len(starts))
+    # Each run touches those of the next row from `first` up to `last`, diagonally too.
+    first = np.searchsorted(ends, starts + row)
+    last = np.searchsorted(starts, ends + row, side="right")
+    touching = np.maximum(last - first, 0)
+    upper = np.repeat(runs, touching)
+    lower = np.arange(len(upper)) + np.repeat(first - np.cumsum(touching) + touching, touching)
+    lowest = runs.copy()  # of the runs known to be in the same part
+    while (apart := lowest[upper] != lowest[lower]).any():
+        upper, lower = upper[apart], lower[apart]
+        one, other = lowest[upper], lowest[lower]
+        np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
+        while (lower_yet := lowest[lowest]).tobytes() != lowest.tobytes():
+            lowest = lower_yet
+    names, numbers = np.unique(lowest, return_inverse=True)
+    numbers += 1
+    labels = np.zeros(2 * len(runs) + 1, np.int32)
+    labels[1::2] = numbers
+    lengths = np.diff(changes, prepend=0, append=height * row)
     boxes = np.zeros((len(names) + 1, 4), np.intp)
     boxes[1:, :2] = max(mask.shape)
-    for side, (lowest, highest) in enumerate(((starts, ends), (rows, rows + 1))):
-        np.minimum.at(boxes[:, side], numbers + 1, lowest)
-        np.maximum.at(boxes[:, side + 2], numbers + 1, highest)
-    return steps.cumsum(axis=1)[:, :-1], boxes
+    top, left = np.divmod(starts, row)
+    for side, (low, high) in enumerate(((left, left + ends - starts), (top, top + 1))):
+        np.minimum.at(boxes[:, side], numbers, low)
+        np.maximum.at(boxes[:, side + 2], numbers, high)
+    return np.repeat(labels, lengths).reshape(height, row)[:, :-1], boxes
 
 
 def _grown(mask: Mask) -> Mask:
@@ -530,9 +761,7 @@ def _even_strokes(ink: Grey) -> Image.Image:
     change_filter = ImageFilter.MaxFilter(3) if steps > 0 else ImageFilter.MinFilter(3)
     for _ in range(abs(steps)):
         sheet = sheet.filter(change_filter)
-    # Blurred or enlarged strokes get crisp edges as in MNIST.
-    crisp = [round(min(max((value / 255 - 0.2) / 0.5, 0), 1) * 255) for value in range(256)]
-    return sheet.point(crisp).reduce(FINE)
+    return sheet.point(CRISP).reduce(FINE)
 
 
 def _stroke_width(ink: Grey) -> float:

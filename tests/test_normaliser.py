@@ -197,6 +197,45 @@ def test_the_pale_part_of_a_stroke_belongs_to_it(seven):
     assert likeness(seven, normalise(Image.fromarray(values.astype(np.uint8)))) > 0.8
 
 
+def test_a_digit_of_mnists_form_is_left_as_it_is():
+    """A four in two pieces that is wider than high: nothing looks for a number in it."""
+    pixels = np.zeros((28, 28), np.uint8)
+    pixels[6:15, 4:7] = pixels[14:17, 4:16] = pixels[6:22, 21:24] = 255
+    reading = read(Image.fromarray(pixels))
+    assert (reading.whole.pixels == pixels).all()
+    assert reading.whole.box == (4, 6, 24, 22)
+    assert not reading.pieces
+
+
+def on_a_desk(sheet, *, desk, tilt, size=(500, 640), at=(90, 130)):
+    """A grainy photo of a sheet on a desk."""
+    photo = Image.new("L", size, desk)
+    mask = Image.new("L", sheet.size, 255).rotate(tilt, expand=True)
+    photo.paste(sheet.rotate(tilt, expand=True), at, mask)
+    values = np.asarray(photo, float) + np.random.default_rng(0).normal(0, 4, photo.size[::-1])
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("tilt", [0, 9])
+@pytest.mark.parametrize(("paper", "desk"), [(220, 60), (240, 150), (110, 220)])
+def test_a_sheet_on_a_desk_is_no_digit(seven, paper, desk, tilt):
+    sheet = drawing(side=280, scale=0.6, at=(60, 50), pen=10, ink=20, ground=paper)
+    likely = normalise(
+        drawing(side=280, scale=0.6, at=(60, 50), pen=10).rotate(tilt, fillcolor=255)
+    )
+    assert likeness(likely, normalise(on_a_desk(sheet, desk=desk, tilt=tilt))) > 0.9
+
+
+def test_a_thick_digit_with_small_holes_is_no_sheet():
+    eight = Image.new("L", (400, 400), 30)
+    draw = ImageDraw.Draw(eight)
+    draw.rectangle((120, 60, 280, 340), fill=230)
+    for top in (120, 220):
+        draw.rectangle((180, top, 220, top + 50), fill=30)
+    rows = (normalise(eight) > 128).sum(axis=1)
+    assert rows.max() > 8  # not the holes
+
+
 @pytest.mark.parametrize("pen", [4, 16, 24])
 @pytest.mark.parametrize("count", [12, 14, 16])
 def test_a_row_of_many_digits_is_not_grain(count, pen):
@@ -206,10 +245,19 @@ def test_a_row_of_many_digits_is_not_grain(count, pen):
     for digit in range(count):
         points = [(20 + digit * 115 + x * 100, 20 + y * 200) for x, y in SEVEN]
         draw.line(points, fill=0, width=pen)
-    assert len(read(row)) == 1 + count
+    assert len(read(row).pieces) == count
 
 
 def test_grain_in_a_long_picture_stays_blank():
     grain = np.random.default_rng(1).normal(128, 40, (160, 1200)).clip(0, 255)
     with pytest.raises(BlankError):
         read(Image.fromarray(grain.astype(np.uint8)))
+
+
+def test_a_patch_of_light_is_no_sheet(seven):
+    page = np.asarray(drawing(scale=0.3, at=(250, 200), pen=8, ink=60, ground=255), float) / 255
+    axis = np.linspace(-1, 1, 400) ** 2
+    light = 235 - 70 * (axis[:, None] + axis[None, :])
+    grain = np.random.default_rng(2).normal(0, 3, page.shape)
+    picture = Image.fromarray((page * light + grain).clip(0, 255).astype(np.uint8))
+    assert likeness(seven, normalise(picture)) > 0.8

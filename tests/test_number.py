@@ -91,11 +91,70 @@ def test_a_digit_in_pieces_is_one_digit(reader):
     assert len(told["subjects"]) == 1
 
 
-def test_lines_of_digits_are_not_a_number(reader):
+def test_two_lines_are_told(reader):
     picture = Image.new("L", (280, 560), 255)
     for top in (0, 280):
         picture.paste(drawn("3", height=280).resize((280, 280)), (0, top))
-    assert len(result(reader, picture)["subjects"]) == 1
+    told = result(reader, picture)
+    assert len(told["subjects"]) == 1
+    assert told["verdict"] == "none"
+    both = Image.new("L", (320, 480), 255)
+    both.paste(drawn("12", height=300), (0, -30))
+    both.paste(drawn("34", height=270).crop((0, 60, 320, 270)), (0, 240))
+    assert result(reader, both)["verdict"] == "none"
+
+
+@pytest.mark.parametrize("digit", "23456789")
+@pytest.mark.parametrize("gap", [22, 70])
+def test_a_stick_beside_a_digit_is_a_one(reader, digit, gap):
+    """Together no wider than a digit, and the network may be sure of the whole."""
+    picture = drawn(digit)
+    left, top, _, bottom = picture.point(lambda value: 255 - value).getbbox()
+    wider = Image.new("L", (picture.width + gap, picture.height), 255)
+    wider.paste(picture, (gap, 0))
+    ImageDraw.Draw(wider).line([(left - 6, top), (left - 6, bottom)], fill=0, width=11)
+    told = result(reader, wider)
+    assert told["label"] == f"1{digit}"
+
+
+def marked(number, mark):
+    """A number with something round, under or beside it."""
+    picture = drawn(number)
+    pen, (left, top, right, bottom) = (
+        ImageDraw.Draw(picture),
+        picture.point(lambda value: 255 - value).getbbox(),
+    )
+    middle = (top + bottom) // 2
+    if mark == "circle":
+        side = max(right - left, bottom - top) * 0.72
+        x, y = (left + right) // 2, (top + bottom) // 2
+        pen.ellipse((x - side, y - side, x + side, y + side), outline=0, width=8)
+    elif mark == "box":
+        pen.rectangle((left - 24, top - 24, right + 24, bottom + 24), outline=0, width=4)
+    elif mark == "underline":
+        pen.line([(left - 10, bottom + 24), (right + 10, bottom + 24)], fill=0, width=9)
+    elif mark == "minus":
+        pen.line([(left - 44, middle), (left - 18, middle)], fill=0, width=11)
+    elif mark == "point":
+        pen.ellipse((right + 14, bottom - 14, right + 28, bottom), fill=0)
+    return picture
+
+
+@pytest.mark.parametrize("mark", ["circle", "box", "underline"])
+@pytest.mark.parametrize("number", ["5", "7", "38"])
+def test_what_is_round_or_under_a_number_is_not_read(reader, number, mark):
+    told = result(reader, marked(number, mark))
+    assert told["label"] == number
+    assert told["verdict"] == "sure"
+
+
+@pytest.mark.parametrize("mark", ["minus", "point"])
+@pytest.mark.parametrize("number", ["5", "38"])
+def test_a_sign_beside_a_number_is_told(reader, number, mark):
+    assert result(reader, drawn(number))["verdict"] == "sure"
+    told = result(reader, marked(number, mark))
+    assert told["label"] == number
+    assert told["verdict"] == "none"
 
 
 def test_top_k_counts_the_readings_too(reader):
