@@ -147,6 +147,8 @@ def test_what_a_recipe_leaves_open_fits_the_number_of_pictures(pictures, batch_s
     found = fitted(recipe(epochs=0, batch_size=0), pictures)
     assert (found.batch_size, found.epochs) == (batch_size, epochs)
     assert 0.2 <= found.warm_up <= 0.3
+    large = recipe(epochs=0, batch_size=0, data={"name": "pictures", "size": 224})
+    assert fitted(large, pictures).batch_size == min(batch_size, 16)
     said = fitted(recipe(epochs=7, batch_size=5, warm_up=0.1), pictures)
     assert (said.batch_size, said.epochs, said.warm_up) == (5, 7, 0.1)
     trained = fitted(recipe(epochs=0, normalise="base"), pictures)

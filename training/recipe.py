@@ -25,6 +25,7 @@ else:
     import tomli as tomllib
 
 SHIPPED = Path(__file__).resolve().parent / "recipes"
+BATCH_PIXELS = 32 * 160 * 160  # of all pictures in a batch: training then fits into 4 GB
 
 Count = Annotated[int, Meta(ge=0)]
 Share = Annotated[float, Meta(ge=0, le=1)]
@@ -229,7 +230,8 @@ class Recipe(Table, frozen=True, kw_only=True):
 def fitted(recipe: Recipe, pictures: int, base: Base | None = None) -> Recipe:
     """The recipe with all that it leaves open, for so many training `pictures`.
 
-    A batch has about a 32nd of them, a power of two from 8 to 128. The epochs fall with the square
+    A batch has about a 32nd of them, a power of two from 8 to 128, or fewer where they are so
+    large that a batch would have more than `BATCH_PIXELS`. The epochs fall with the square
     root of their number: from scratch to 10 at least, from trained weights to 5 at least. The
     learning rate rises for a fifth of the epochs, or for 100 steps where that is longer. The
     network is that of the checkpoint `base`, if the recipe goes on from one.
@@ -243,7 +245,10 @@ def fitted(recipe: Recipe, pictures: int, base: Base | None = None) -> Recipe:
             )
         network = replace(network, name=name, options=options)
     starts_trained = base is not None or recipe.normalise == "base"
-    batch_size = recipe.batch_size or 2 ** round(math.log2(min(max(pictures / 32, 8), 128)))
+    fits = 2 ** int(math.log2(BATCH_PIXELS / (recipe.data.size or 48) ** 2))
+    batch_size = recipe.batch_size or min(
+        2 ** round(math.log2(min(max(pictures / 32, 8), 128))), max(8, fits)
+    )
     most, least = (16, 5) if starts_trained else (60, 10)
     epochs = recipe.epochs or min(max(round(most * math.sqrt(160 / pictures)), least), 2 * most)
     steps = epochs * -(-pictures // batch_size)
