@@ -10,7 +10,7 @@ from flask import Flask
 
 from app import body, errors, guard, metrics, texts
 from app.api import api
-from app.config import settings
+from app.config import DEFAULTS, settings
 from app.engines import engine
 from app.health import health
 from app.inference_protocol import protocol
@@ -35,7 +35,12 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config or {})
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    app.extensions["models"] = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
+    held = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
+    app.extensions["models"] = held
+    if len(held.ready) == 1 and not held.unavailable:
+        (only,) = held.ready
+        if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
+            app.config["DEFAULT_MODEL"] = only
     for part in (body, errors, metrics, texts, guard):
         part.register(app)
     for blueprint in (api, health, model_pages, openapi, pages, protocol):

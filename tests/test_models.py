@@ -72,6 +72,16 @@ def test_it_is_not_ready_without_its_default_model(tmp_path):
     assert "SHA-256" in response.get_json()["unavailable"]["digits"]
 
 
+def test_a_store_s_only_model_is_its_default(tmp_path):
+    save(script(ByInk()), card("garden"), tmp_path / "garden")
+    client = create_app({"MODEL_STORE": str(tmp_path)}).test_client()
+    assert client.get("/readyz").status_code == 200
+    picture = {"data": encode(seven()), "content_type": "image/png"}
+    assert client.post("/api/predict", **picture).get_json()["model"] == "garden"
+    chosen = create_app({"MODEL_STORE": str(tmp_path), "DEFAULT_MODEL": "letters"}).test_client()
+    assert chosen.get("/readyz").status_code == 503
+
+
 def test_an_empty_store_starts_and_says_so(tmp_path):
     client = create_app({"MODEL_STORE": str(tmp_path)}).test_client()
     told = client.get("/readyz").get_json()
