@@ -1,6 +1,6 @@
 """How right the served model is on digits as people draw and photograph them.
 
-    python benchmarks/drawn_digits.py --data DIR [--count 2000]
+    python benchmarks/drawn_digits.py --data DIR [--count 2000] [--only CONDITION]
 
 Renders MNIST test digits large, treats them as hands and cameras do, and sends each through
 `/api/predict` inside this process. DIR holds the MNIST files. Prints a line a condition and exits
@@ -89,6 +89,7 @@ def through_jpeg(picture: Image.Image, quality: int) -> Image.Image:
 
 
 CONDITIONS: dict[str, Callable[[Image.Image, Random], Image.Image]] = {
+    "as it is": lambda digit, random: digit,
     "plain": lambda digit, random: grey(1 - ink(digit, None)),
     "moved": lambda digit, random: grey(1 - ink(digit, random)),
     "scaled 0.3 to 1": lambda digit, random: grey(1 - ink(digit, random, random.uniform(0.3, 1))),
@@ -106,6 +107,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--data", type=Path, required=True, metavar="DIR")
     parser.add_argument("--count", type=int, default=2000, help="test digits a condition")
+    parser.add_argument("--only", choices=CONDITIONS, help="this condition alone")
     parser.add_argument("--bar", type=float, default=0.985, help="least accuracy of a condition")
     arguments = parser.parse_args()
     images, targets = load_mnist(arguments.data, train=False)
@@ -114,6 +116,8 @@ def main() -> int:
     client = create_app().test_client()
     worst = 1.0
     for name, condition in CONDITIONS.items():
+        if arguments.only not in (None, name):
+            continue
         random, right = np.random.default_rng(0), 0
         for digit, label in zip(digits, truth, strict=True):
             buffer = io.BytesIO()
@@ -121,7 +125,7 @@ def main() -> int:
             sent = client.post("/api/predict", data=buffer.getvalue(), content_type="image/png")
             right += sent.get_json().get("results", [{}])[0].get("label") == label
         worst = min(worst, right / len(truth))
-        print(f"| {name} | {100 * right / len(truth):.1f} % |", flush=True)
+        print(f"| {name} | {100 * right / len(truth):.2f} % |", flush=True)
     return 0 if worst >= arguments.bar else 1
 
 
