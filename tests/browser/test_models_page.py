@@ -57,7 +57,7 @@ def test_without_a_clipboard_the_text_is_copied_by_the_old_way(page: Page):
     page.evaluate(
         "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }"
     )
-    assert copied(page, "train") == "python -m training train digits.toml --publish --store STORE"
+    assert copied(page, "train") == "python -m training train digits --publish --store STORE"
 
 
 def test_where_nothing_can_copy_the_text_is_selected(page: Page):
@@ -70,7 +70,7 @@ def test_where_nothing_can_copy_the_text_is_selected(page: Page):
     page.locator("[data-copy=train]").click()
     expect(page.locator("[data-copy=train]")).to_have_text("Press Ctrl C")
     selected = page.evaluate("getSelection().toString()")
-    assert selected == "python -m training train digits.toml --publish --store STORE"
+    assert selected == "python -m training train digits --publish --store STORE"
 
 
 def test_the_python_snippet_runs(page: Page, tmp_path: Path):
