@@ -7,12 +7,12 @@ import json
 import re
 import selectors
 import socket
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from typing import Any
-from weakref import WeakSet
 
 from gunicorn import SERVER_SOFTWARE, util, version_info
 from gunicorn.workers import gthread
@@ -26,11 +26,16 @@ if version_info < (27, 0, 1):
 
 AT_ONCE = 256 * 1024  # bytes that are received in one go
 MOST_HEAD = 1024 * 1024  # more than gunicorn reads of a head before it refuses the request
+MOST_LINE = 8192  # the same of a request's first line or a chunk's
+MOST_TRAILER = 64 * 1024
+MOST_TINY = 10_000  # chunks of less than 64 bytes on average
+MOST_QUEUED = 4096  # connections that a worker still accepts when it stops
 SMALL = 64 * 1024  # bytes that a connection may hold even where there is no more room
 LEAST_ROOM = 128 * 1024 * 1024  # for what has arrived at a worker and not been read, bytes
 LENGTH = re.compile(rb"\r\ncontent-length:[ \t]*(\d{1,18})[ \t]*\r\n", re.IGNORECASE)
 CHUNKED = re.compile(rb"\r\ntransfer-encoding:[^\r\n]*chunked", re.IGNORECASE)
 CHUNK = re.compile(rb"([0-9a-f]{1,12})[ \t]*(?:;|\Z)", re.IGNORECASE)
+BARE = re.compile(rb"(?<!\r)\n")  # a line's end that gunicorn refuses at once
 EXPECTED = re.compile(rb"\r\nexpect:[ \t]*100-continue", re.IGNORECASE)
 GO_ON = b"HTTP/1.1 100 Continue\r\n\r\n"
 
@@ -64,13 +69,15 @@ BUSY = problem(
 class Client(socket.socket):
     """A connection that never blocks: it gathers requests, and keeps answers until they leave.
 
-    `most` is the size of a body, in bytes, above which the app refuses it.
+    `most` is the size of a body, in bytes, above which the app refuses it; `clients` are all that
+    are open.
     """
 
-    def __init__(self, connection: socket.socket, most: int) -> None:
+    def __init__(self, connection: socket.socket, most: int, clients: set[Client]) -> None:
         super().__init__(fileno=connection.detach())
         super().setblocking(False)
-        self.most = most
+        self.most, self.clients = most, clients
+        clients.add(self)
         self.arrived, self.leaving = bytearray(), bytearray()
         self.start_anew()
 
@@ -82,6 +89,14 @@ class Client(socket.socket):
     def start_anew(self) -> None:
         """Expects the head of a request."""
         self.body, self.at, self.is_chunked = 0, 0, False  # at: the body's end or the next chunk
+        self.searched = self.chunks = 0
+
+    def close(self) -> None:
+        """Closes the connection and drops what it keeps."""
+        self.arrived.clear()
+        self.leaving.clear()
+        self.clients.discard(self)
+        super().close()
 
     def setblocking(self, flag: bool) -> None:
         """Nothing: gunicorn's threads ask for it."""
@@ -106,12 +121,25 @@ class Client(socket.socket):
 
     def has_request(self) -> bool:
         """Whether a request has arrived, or so much that gunicorn or the app refuses it."""
+        if not self.arrived:
+            return False
         if not self.at:
-            end = self.arrived.find(b"\r\n\r\n")
+            start, self.searched = max(0, self.searched - 3), len(self.arrived)
+            end = self.arrived.find(b"\r\n\r\n", start)
             if end < 0:
-                return len(self.arrived) > MOST_HEAD
+                return self._is_no_head(start)
             self._read_head(bytes(self.arrived[: end + 4]))
         return self._has_chunks() if self.is_chunked else len(self.arrived) >= self.at
+
+    def _is_no_head(self, start: int) -> bool:
+        """Whether what has arrived can be the beginning of no head; `start` is the new part's."""
+        size, first = len(self.arrived), self.arrived[0]
+        return bool(
+            size > MOST_HEAD
+            or (size > MOST_LINE and self.arrived.find(b"\r\n", 0, MOST_LINE) < 0)
+            or not (0x20 < first < 0x7F or first == 0x0D)  # as of a client that speaks TLS
+            or BARE.search(self.arrived, start)
+        )
 
     def _read_head(self, head: bytes) -> None:
         self.at = len(head)
@@ -131,6 +159,12 @@ class Client(socket.socket):
                 break
             self.body += int(size[1], 16)
             self.at = end + 4 + int(size[1], 16)
+            self.chunks += 1
+            if self.chunks > MOST_TINY and self.body < 64 * self.chunks:
+                return True
+        rest, most = (self.at, MOST_LINE) if end < 0 else (end, MOST_TRAILER)
+        if len(self.arrived) - rest > most:
+            return True
         if end >= 0 and self.arrived.find(b"\r\n\r\n", end) >= 0:  # trailers, and an empty line
             return True
         came = self.body - max(0, self.at - 2 - len(self.arrived))
@@ -169,7 +203,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         given = settings()
         self.seconds, self.most = int(given["ARRIVAL_SECONDS"]), int(given["MAX_BYTES"])
         self.room = max(LEAST_ROOM, 2 * self.most)
-        self.clients: WeakSet[Client] = WeakSet()
+        self.clients: set[Client] = set()
         self.late = problem(
             408,
             "Request Timeout",
@@ -195,12 +229,19 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
     def set_accept_enabled(self, enabled: bool) -> None:
         """On shutdown, accepts the queued connections, then closes the listeners."""
         super().set_accept_enabled(enabled)
-        for listener in () if enabled or self.alive else self.sockets:
-            held = -1
-            while listener.sock is not None and held < self.nr_conns:
-                held = self.nr_conns
-                self.accept(listener)
-            listener.close()
+        if enabled or self.alive:
+            return
+        # A connection that comes between the last one and the close is lost: no other thread may
+        # take its time there.
+        sys.setswitchinterval(1e-5)
+        for listener in self.sockets:
+            with selectors.DefaultSelector() as queue:
+                queue.register(listener.sock, selectors.EVENT_READ)
+                for _ in range(MOST_QUEUED):
+                    if not queue.select(0):
+                        break
+                    self.accept(listener)
+                listener.close()
 
     def enqueue_req(self, conn: Any) -> None:
         """Hands a connection to a thread, now or as soon as its request has arrived."""
@@ -208,8 +249,7 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             super().enqueue_req(conn)
             return
         if not isinstance(conn.sock, Client):
-            conn.sock, conn.data_ready = Client(conn.sock, self.most), True
-            self.clients.add(conn.sock)
+            conn.sock, conn.data_ready = Client(conn.sock, self.most, self.clients), True
         if conn.parser:  # what gunicorn has read of the next request
             conn.sock.arrived[:0] = conn.parser.unreader.take_buffered()
         conn.sock.start_anew()
@@ -220,10 +260,10 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
             return
         if is_whole:
             super().enqueue_req(conn)
-        elif conn.sock.arrived:
+        elif conn.sock.arrived or not conn.parser:
             arrives = partial(self._has_request, conn)
             self._when(conn, selectors.EVENT_READ, arrives, super().enqueue_req)
-        else:  # as a connection that is kept for its next request
+        else:  # it is kept for its next request
             conn.set_timeout()
             self.keepalived_conns.append(conn)
             readable = partial(self.on_client_socket_readable, conn)
@@ -234,7 +274,8 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         if client.arrived and client.has_request():  # it came with the one before
             return True
         client.arrived += client.receive()
-        while sum(each.held for each in self.clients) > self.room:
+        # Those that hold little cannot fill the room.
+        while client.held > SMALL and sum(each.held for each in list(self.clients)) > self.room:
             large = (each for each in self.pending_conns if each.sock.held > SMALL)
             if not (oldest := next(large, None)):
                 break
@@ -273,14 +314,28 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
         self.pending_conns.append(conn)
         self.poller.register(conn.sock, event, ready)
 
+    def wait_for_and_dispatch_events(self, timeout: float) -> None:
+        """Acts on events, but for those of a connection that an earlier one of them has ended."""
+        for key, _ in self.poller.select(timeout):
+            held = self.poller.get_map().get(key.fd)
+            if held is not None and held.data is key.data:
+                key.data(key.fileobj)
+
     def murder_pending(self) -> None:
-        """Gives up the clients that have had their time."""
-        while self.pending_conns and self.pending_conns[0].timeout <= time.monotonic():
+        """Gives up the clients that have had their time, which is short for silent ones at last."""
+        now = time.monotonic()
+        while self.pending_conns and self.pending_conns[0].timeout <= now:
             self._refuse(self.pending_conns[0], self.late)
+        least = now if self.alive else now + self.seconds - gthread.STOP_KEEPALIVE_LINGER
+        for conn in list(self.pending_conns):
+            if conn.timeout > least:
+                break
+            if isinstance(conn.sock, Client) and not (conn.sock.held or conn.parser):
+                self._close(conn)
 
     def _refuse(self, conn: Any, answer: bytes) -> None:
         """Gives a client up, with an answer if it has sent a part of a request."""
-        if not conn.sock.arrived:
+        if not (isinstance(conn.sock, Client) and conn.sock.arrived):
             self._close(conn)
             return
         self._forget(conn)
@@ -306,6 +361,9 @@ class Worker(gthread.ThreadWorker):  # type: ignore[misc]
                 self.poller.unregister(conn.sock)
 
     def _close(self, conn: Any) -> None:
+        if getattr(conn, "is_closed", False):
+            return
+        conn.is_closed = True
         self._forget(conn)
         self.nr_conns -= 1
         conn.close()

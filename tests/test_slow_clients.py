@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import resource
 import select
+import signal
 import socket
 import time
-from contextlib import ExitStack, contextmanager
+from collections import deque
+from contextlib import ExitStack, contextmanager, suppress
+from types import SimpleNamespace
 
 import pytest
-from test_serving_process import ask, serving
+from test_serving_process import ask, serving, workers
 
-from app.worker import Client
+from app.worker import Client, Worker
 
 POST = b"POST /api/predict HTTP/1.1\r\nHost: a\r\nContent-Type: image/png\r\n"
 PAGE = b"GET /docs HTTP/1.1\r\nHost: a\r\n"
@@ -22,7 +26,7 @@ PAGE = b"GET /docs HTTP/1.1\r\nHost: a\r\n"
 def client(most=100):
     """The server's side of a connection, and the client's."""
     server, other = socket.socketpair()
-    with Client(server, most) as ours, other:
+    with Client(server, most, set()) as ours, other:
         yield ours, other
 
 
@@ -54,6 +58,11 @@ REFUSED = {
     "a size that is none": POST + b"Transfer-Encoding: chunked\r\n\r\n-1\r\n",
     "a chunk longer than its size": POST
     + b"Transfer-Encoding: chunked\r\n\r\n1\r\nabc\r\n0\r\n\r\n",
+    "a line that ends as no line does": b"GET / HTTP/1.1\nHost: a\n\n",
+    "a client that speaks TLS": b"\x16\x03\x01\x02\x00",
+    "an endless line": b"GET /" + b"a" * 8192,
+    "an endless trailer": POST + b"Transfer-Encoding: chunked\r\n\r\n0\r\nX: " + b"a" * 2**17,
+    "tiny chunks": POST + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\na\r\n" * 10_001,
     "an endless head": POST + b"X: " + bytes(2**20),
     "an endless size": POST + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"a" * 2**21,
 }
@@ -198,8 +207,6 @@ def test_a_client_that_does_not_end_is_given_up(hasty, name):
 
 @pytest.mark.parametrize("name", ["before its head", "in its head", "in closing"])
 def test_more_clients_than_open_files_keep_nobody_out(hasty, name):
-    from test_serving_process import workers
-
     port, process = hasty
     before = workers(process)
     with connections(port, 200, SLOW[name]):
@@ -239,3 +246,63 @@ def test_what_gunicorn_refuses_is_a_problem_too(patient, sent, status):
 def test_no_header_moves_the_routes(patient):
     headers = {"SCRIPT_NAME": "/other", "Script-Name": "/other"}
     assert ask(patient, "GET", "/healthz", headers=headers)[0] == 200
+
+
+@contextmanager
+def stopped(process):
+    """The workers of a server, which do nothing meanwhile."""
+    pids = [int(pid) for pid in workers(process)]
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    time.sleep(0.2)
+    try:
+        yield pids
+    finally:
+        for pid in pids:
+            os.kill(pid, signal.SIGCONT)
+
+
+def test_a_connection_that_is_closed_for_another_may_have_sent_just_then(store):
+    """Its event is in the same list as that of the connection it was closed for."""
+    few = ("--threads", "1", "--worker-connections", "5", "--keep-alive", "1000")
+    with serving(store, None, *few) as (port, process), connections(port, 12, b"") as held:
+        time.sleep(0.5)
+        with stopped(process) as before, connections(port, 2, PAGE + b"\r\n"):
+            for connection in held:
+                with suppress(OSError):  # it was closed before
+                    connection.sendall(PAGE + b"\r\n")
+        for _ in range(5):
+            assert ask(port, "GET", "/healthz")[0] == 200
+        assert [int(pid) for pid in workers(process)] == before
+
+
+def test_a_stop_answers_those_that_wait_behind_clients_that_have_gone(store):
+    message = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+    with serving(store, None) as (port, process), ExitStack() as stack:
+        with stopped(process):
+            with connections(port, 6, b""):
+                pass
+            waiting = stack.enter_context(connections(port, 3, message))
+            process.send_signal(signal.SIGTERM)
+            time.sleep(0.5)
+        assert [answers(connection, 1) for connection in waiting] == [[b"200"]] * 3
+
+
+def test_a_first_request_may_come_late_where_no_connection_is_kept(store):
+    with (
+        serving(store, None, "--keep-alive", "0") as (port, _),
+        socket.create_connection(("127.0.0.1", port), timeout=30) as connection,
+    ):
+        time.sleep(0.3)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert answers(connection, 1) == [b"200"]
+
+
+def test_without_a_whole_request_a_connection_with_tls_is_only_closed():
+    server, other = socket.socketpair()
+    worker = Worker.__new__(Worker)
+    worker.nr_conns, worker.keepalived_conns, worker.pending_conns = 1, deque(), deque()
+    with other:
+        worker._refuse(SimpleNamespace(sock=server, close=server.close), b"late")
+        assert other.recv(1) == b""
+    assert worker.nr_conns == 0
