@@ -10,12 +10,22 @@ import io
 from collections.abc import Iterator
 from itertools import islice
 
+MOST_EXTENTS = 4096  # of items, and of the pieces they lie in; a decoder takes memory for each
 SEQUENCE_HEADER = 1  # kind of open bitstream unit (OBU)
 
 
 def most_pixels(avif: bytes) -> int:
     """The pixels of the largest picture in the file; raises `ValueError` if there is none."""
-    return max(_pixels(header) for item in _items(avif) for header in _sequence_headers(item))
+    meta = _boxes(_boxes(avif)[b"meta"][4:])
+    return max(_pixels(header) for item in _items(avif, meta) for header in _sequence_headers(item))
+
+
+def check(content: bytes) -> None:
+    """Raises `ValueError` if an AVIF or HEIF file names too many items or pieces of them."""
+    boxes = _boxes(content)
+    if b"iloc" in (meta := _boxes(boxes.get(b"meta", b"")[4:])):
+        for _ in _items(content, meta):
+            pass
 
 
 def _boxes(content: bytes) -> dict[bytes, bytes]:
@@ -34,24 +44,33 @@ def _boxes(content: bytes) -> dict[bytes, bytes]:
     return found
 
 
-def _items(avif: bytes) -> Iterator[bytes]:
+def _items(avif: bytes, meta: dict[bytes, bytes]) -> Iterator[bytes]:
     """The bytes of each item, as the box `iloc` of ISO/IEC 14496-12 says where they are."""
-    meta = _boxes(_boxes(avif)[b"meta"][4:])
     iloc, sources = io.BytesIO(meta[b"iloc"]), (avif, meta.get(b"idat", b""))
 
     def number(size: int) -> int:
-        return int.from_bytes(iloc.read(size), "big")
+        if len(read := iloc.read(size)) < size:
+            raise ValueError("a list of items that is cut short")
+        return int.from_bytes(read, "big")
+
+    def count(size: int, most: int) -> int:
+        if (counted := number(size)) > most:
+            raise ValueError("too many items or pieces of them")
+        return counted
 
     version = number(4) >> 24
     sizes = number(2)
     of_offset, of_length, of_base, of_index = (sizes >> shift & 15 for shift in (12, 8, 4, 0))
     left = 2 * len(avif)  # bytes, or a small file could cost a lot of work
-    for _ in range(number(4 if version == 2 else 2)):
+    extents = MOST_EXTENTS
+    for _ in range(count(4 if version == 2 else 2, MOST_EXTENTS)):
         number(4 if version == 2 else 2)
         source = sources[number(2) & 1] if version else avif
         number(2)
         base, item = number(of_base), b""
-        for _ in range(number(2)):
+        pieces = count(2, extents)
+        extents -= pieces
+        for _ in range(pieces):
             number(of_index if version else 0)
             start, length = base + number(of_offset), number(of_length)
             item += source[start : start + length if length else None]

@@ -133,6 +133,8 @@ def decode(content: bytes, max_pixels: int) -> Picture:
 def _opened(content: bytes) -> tuple[Image.Image, bool]:
     """The picture, not yet decoded, and whether its file has the end that a JPEG must have."""
     has_end = True
+    if content[4:8] == b"ftyp":
+        avif.check(content)
     if content.startswith(png.SIGNATURE):
         content = png.needed(content)
     elif content.startswith(jpeg.SIGNATURE):

@@ -381,3 +381,14 @@ def test_a_large_form_needs_no_disk(client, monkeypatch):
     monkeypatch.setattr("werkzeug.formparser.SpooledTemporaryFile", full)
     kind = f"multipart/form-data; boundary={boundary}"
     assert client.post("/api/predict", data=body, content_type=kind).status_code == 200
+
+
+def test_an_avif_file_of_too_many_pieces_is_not_opened() -> None:
+    from tasks import avif
+
+    def box(kind: bytes, inner: bytes) -> bytes:
+        return (len(inner) + 8).to_bytes(4, "big") + kind + inner
+
+    iloc = box(b"iloc", bytes(6) + b"\0\1" + b"\0\1\0\0\xff\xff")
+    with pytest.raises(ValueError, match="too many"):
+        avif.check(box(b"ftyp", b"avif") + box(b"meta", bytes(4) + iloc))
