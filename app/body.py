@@ -10,6 +10,7 @@ from typing import cast
 from flask import Flask, Request, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
+from app.errors import body_too_large
 from tasks.problems import Busy
 
 SMALL = 64 * 1024  # bytes of a body, such as a digit's, that always finds room
@@ -65,6 +66,8 @@ def whole_body() -> bytes:
     The request does not keep them.
     """
     content, end = io.BytesIO(), request.content_length or math.inf
+    if (request.content_length or 0) > current_app.config["MAX_BYTES"]:
+        raise body_too_large()
     HELD.check((request.content_length or 0) - SMALL, _most())  # without reading any of it
     try:
         while content.tell() < end:

@@ -28,6 +28,8 @@ Network = Callable[[Pixels], NDArray[Any]]
 MOST_TOGETHER = 8  # light requests in a shared forward pass
 LONG_ENOUGH = 0.07  # seconds after which a batch waits for no further request
 SLICE = 0.3  # seconds of work after which a heavy request lets others go first
+MOST_WAITING = 96  # heavy requests in a worker, each in a thread; the rest of 128 serve light ones
+LEAST_WORK = 0.01  # seconds
 CHUNK = 16  # pictures of a heavy request in a forward pass; the time is checked in between
 
 
@@ -86,14 +88,16 @@ class _LightLane(_Lane):
 
     def join(self, network: Network, pixels: Pixels) -> NDArray[Any]:
         """Probabilities of a request's pixels; passes the turn on while it waits for them."""
-        if self._batch is not None and self._batch.network is not network:
-            self.run_batch()
-        if self._batch is None:
-            self._batch = _Batch(network)
-        batch = self._batch
-        start = sum(map(len, batch.pixels))
-        batch.pixels.append(pixels)
-        self.give()
+        try:
+            if self._batch is not None and self._batch.network is not network:
+                self.run_batch()
+            if self._batch is None:
+                self._batch = _Batch(network)
+            batch = self._batch
+            start = sum(map(len, batch.pixels))
+            batch.pixels.append(pixels)
+        finally:  # also where memory runs out
+            self.give()
         batch.done.wait()
         if batch.error is not None:
             # A new exception for each thread: a shared one would collect all their tracebacks.
@@ -127,16 +131,18 @@ class _HeavyLane(_Lane):
     def place(self, patience: float) -> Iterator[None]:
         """A place in the queue; raises `Busy` if the work before it likely takes longer."""
         with self._own:
-            if self._count * self._usual > patience:
+            if self._count >= MOST_WAITING or self._count * self._usual > patience:
                 raise busy(self._usual)
             self._count += 1
         began = time.thread_time()
         try:
             yield
         finally:
+            worked = time.thread_time() - began
             with self._own:
                 self._count -= 1
-                self._usual += (time.thread_time() - began - self._usual) / 4
+                if worked > LEAST_WORK:  # it did not only wait in vain
+                    self._usual += (worked - self._usual) / 4
 
 
 class Scheduler:

@@ -10,6 +10,7 @@ from PIL import Image
 SIGNATURE = b"\xff\xd8\xff"
 END = b"\xff\xd9"
 MAX_SCANS = 50  # progressive files have about ten
+MAX_PARTS = 10_000
 MAX_MISSING = 0.05  # share of a picture that may be missing
 FILL = 128  # what the decoder puts where nothing is left to decode
 
@@ -21,13 +22,16 @@ PROGRESSIVE, START_OF_SCAN, END_OF_IMAGE = 0xC2, 0xDA, 0xD9
 def ended(jpeg: bytes) -> tuple[bytes, bool]:
     """The file with an end, and whether it had one.
 
-    Raises `ValueError` if it has so many scans that it must be meant to keep a server busy, or if
-    it ends before the scans that show its details.
+    Raises `ValueError` if it has so many scans or parts that it must be meant to keep a server
+    busy, or if it ends before the scans that show its details.
     """
-    at = scans = 0
+    at = scans = parts = 0
     is_progressive = is_detailed = False
     while marker := MARKER.search(jpeg, at):
         kind = marker[1][0]
+        parts += 1
+        if parts > MAX_PARTS:
+            raise ValueError("its decoder takes memory for each part")
         if kind == END_OF_IMAGE:
             return jpeg, True
         at = marker.end() + int.from_bytes(jpeg[marker.end() : marker.end() + 2], "big")

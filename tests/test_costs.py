@@ -482,3 +482,11 @@ def test_an_explanation_that_fails_is_not_ready_either(client, png, models, monk
     assert response.status_code == 503
     assert response.get_json()["title"] == "Not ready"
     assert "broken" in caplog.text
+
+
+def test_a_body_that_is_never_taken_is_told_so_and_not_to_come_again(client):
+    sent = client.post(
+        "/api/predict", content_type="image/png", environ_overrides={"CONTENT_LENGTH": "200000000"}
+    )
+    assert sent.status_code == 413
+    assert "Retry-After" not in sent.headers

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
+from contextlib import ExitStack
 
 import numpy as np
 import pytest
 
 from app import scheduler
-from app.scheduler import CHUNK, MOST_TOGETHER, Scheduler
+from app.scheduler import CHUNK, MOST_TOGETHER, MOST_WAITING, Scheduler
 from tasks.problems import Busy
 
 
@@ -290,3 +292,14 @@ def test_many_threads_all_get_their_answers(monkeypatch):
     assert not wrong
     assert not turns.light.busy
     assert not turns.heavy.busy
+
+
+def test_so_many_heavy_requests_wait_that_threads_are_left_for_light_ones():
+    lane = Scheduler().heavy
+    with ExitStack() as stack:
+        for _ in range(MOST_WAITING):
+            stack.enter_context(lane.place(math.inf))
+        with pytest.raises(Busy):
+            stack.enter_context(lane.place(math.inf))
+    with lane.place(math.inf):
+        pass

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, PngImagePlugin, features
 from samples import encode, seven
 
+from tasks import jpeg as jpeg_reader
 from tasks.decode import FORMATS, decode
 from tasks.problems import Busy, TooLarge, UnreadableImage, UnsupportedMediaType
 
@@ -376,3 +377,8 @@ def test_too_little_memory_is_no_damage(monkeypatch, error):
     monkeypatch.setattr(PngImagePlugin.PngImageFile, "load", load)
     with pytest.raises(Busy, match="smaller size"):
         decode(encode(sample()), LIMIT)
+
+
+def test_a_jpeg_of_nothing_but_parts_is_refused():
+    with pytest.raises(ValueError, match="each part"):
+        jpeg_reader.ended(jpeg_reader.SIGNATURE[:2] + b"\xff\xe5\x00\x02" * 10_001)
