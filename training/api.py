@@ -288,6 +288,7 @@ def compare(
     folder = Path(out) if out is not None else Path("runs") / f"{chosen.name}-compare"
     rows: list[dict[str, Any]] = []
     kept: Result | None = None
+    best_row: dict[str, Any] | None = None
     for candidate in chosen.candidates:
         own = replace(chosen, network=candidate.network)
         place = folder / candidate.label
@@ -307,17 +308,14 @@ def compare(
                 "seconds": round(sum(figures["seconds"] for figures in result.history), 1),
             }
         )
-        if kept is None or rows[-1]["validation_accuracy"] > max(
-            row["validation_accuracy"] for row in rows[:-1]
-        ):
-            kept = result
-    assert kept is not None
+        if best_row is None or rows[-1]["validation_accuracy"] > best_row["validation_accuracy"]:
+            kept, best_row = result, rows[-1]
+    assert kept is not None and best_row is not None
     distributed.leave_to_the_first()
     card, failure = _write(kept, held, folder, chosen.name)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
-    best_row = max(rows, key=lambda row: float(row["validation_accuracy"]))
     return Compared(card, folder, best_row["candidate"], rows, table, failure)
 
 
