@@ -18,7 +18,8 @@ from model_store import Card
 
 BATCH = 16  # pictures in a forward pass: more would take more memory, but not less time
 
-# Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W).
+# Probabilities, float32 (N, K), of pictures, uint8 (N, C, H, W); of a network that rejects, with a
+# column more.
 Network = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 # A checkpoint's own heat, float32 (N, h, w), of pictures, uint8 (N, C, H, W), for labels,
 # int64 (N,): how much each part supports its picture's label, 0 or more.

@@ -279,7 +279,8 @@ def _infer(content: bytes, model: Model, turn: Turn) -> tuple[InferRequest, NDAr
     except (ValueError, RecursionError) as error:
         raise BadParameter("The body does not begin with valid JSON in UTF-8.") from error
     pictures = _pictures(asked.inputs.pop(), content[size:], model)  # frees its list of numbers
-    return asked, classify(model, pictures, turn).astype(np.float32)
+    probabilities, _ = classify(model, pictures, turn)
+    return asked, probabilities.astype(np.float32)
 
 
 def _sentence(error: str) -> str:

@@ -104,10 +104,11 @@ def _load(folder: Path, load: Load) -> Model:
         raise StoreError(
             f"{folder.name}: its network fails ({type(error).__name__}); train the model again"
         ) from error
-    if answer.shape != (1, len(card.labels)):
+    if answer.shape != (1, len(card.labels) + card.rejects):
+        further = " and a threshold “none”" if card.rejects else ""
         raise StoreError(
             f"{folder.name}: its network returns shape {answer.shape[1:]}, but its card has "
-            f"{len(card.labels)} labels; train the model again"
+            f"{len(card.labels)} labels{further}; train the model again"
         )
     if not np.isclose(answer.sum(), 1, atol=1e-3):
         raise StoreError(

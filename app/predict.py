@@ -93,13 +93,13 @@ def predict(
             # and so keep the pictures until the next garbage collection.
             raise next(_anew(each) for each in found if isinstance(each, Problem))
         pixels = np.stack([subject.pixels for each in pictures for subject in each.subjects])
-        probabilities = np.split(
-            classify(model, pixels, turn),
+        scores = np.split(
+            np.column_stack(classify(model, pixels, turn)),
             np.cumsum([len(each.subjects) for each in pictures])[:-1],
         )
         results = {
             id(each): _result(model, each, own, options, turn)
-            for each, own in zip(pictures, probabilities, strict=True)
+            for each, own in zip(pictures, scores, strict=True)
         }
         return [
             msgspec.structs.replace(results[id(each)], filename=upload.filename)
@@ -120,8 +120,11 @@ def work(*, light: bool, seconds: float = math.inf, patience: float = math.inf) 
                 give_back_what_is_free()
 
 
-def classify(model: Model, pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.float64]:
-    """Probabilities (N, K), whose rows sum to 1, of `pixels`, uint8 (N, C, H, W).
+def classify(
+    model: Model, pixels: NDArray[np.uint8], turn: Turn
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Probabilities (N, K), whose rows sum to 1, of `pixels`, uint8 (N, C, H, W), and how likely
+    each shows none of the labels (N,), 0..1; 0 where the network does not reject.
 
     Raises `NotReady` if the network fails or returns no numbers, `TooLarge` if the time is up
     before.
@@ -136,11 +139,16 @@ def classify(model: Model, pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.
         raise TooLarge(
             "The request takes more processing time than one request may. Send fewer pictures."
         )
-    probabilities = given.astype(np.float64)
-    probabilities /= probabilities.sum(axis=1, keepdims=True)
-    if not np.isfinite(probabilities).all():
+    scores = given.astype(np.float64)
+    scores /= scores.sum(axis=1, keepdims=True)
+    if not np.isfinite(scores).all():
         raise NotReady(f"The model {model.card.name} returns no numbers for this picture.")
-    return probabilities
+    labels = len(model.card.labels)
+    # Where all labels' scores are 0, they are equally likely.
+    probabilities = np.maximum(scores[:, :labels], 1e-30)
+    probabilities /= probabilities.sum(axis=1, keepdims=True)
+    none = scores[:, labels] if model.card.rejects else np.zeros(len(scores))
+    return probabilities, none
 
 
 def _failed(model: Model) -> NotReady:
@@ -217,17 +225,17 @@ def _anew(problem: Problem) -> Problem:
 def _result(
     model: Model,
     found: _Found,
-    probabilities: NDArray[np.float64],
+    scores: NDArray[np.float64],
     options: Options,
     turn: Turn,
 ) -> Result:
-    """The answer to one picture, without its file's name."""
+    """The answer to one picture, without its file's name; the last of the `scores` (N, K + 1) is
+    that for none of the labels.
+    """
     card, task = model.card, model.task
-    answer = task.answer(found.subjects, probabilities, card.labels, card.thresholds)
-    parts = [
-        _part(model, subject, each, options, turn)
-        for subject, each in zip(answer.subjects, answer.probabilities, strict=True)
-    ]
+    probabilities, none = scores[:, :-1], scores[:, -1]
+    answer = task.answer(found.subjects, probabilities, card.labels, card.thresholds, none=none)
+    parts = [_part(model, answer, at, options, turn) for at in range(len(answer.subjects))]
     result = Result(
         filename=None,
         width=found.width,
@@ -250,21 +258,16 @@ def _is_one(answer: Answer) -> bool:
     return answer.whole is answer.subjects[0]
 
 
-def _part(
-    model: Model,
-    subject: Subject,
-    probabilities: NDArray[np.float64],
-    options: Options,
-    turn: Turn,
-) -> SubjectAnswer:
-    """The answer to one subject."""
+def _part(model: Model, answer: Answer, at: int, options: Options, turn: Turn) -> SubjectAnswer:
+    """The answer to the subject number `at`."""
+    subject, probabilities = answer.subjects[at], answer.probabilities[at]
     predictions = rank(model.card.labels, probabilities)
     part = SubjectAnswer(
         box=subject.box,
         label=predictions[0].label,
         score=predictions[0].score,
         predictions=predictions[: options.top_k],
-        verdict=model.task.verdict(predictions, model.card.thresholds),
+        verdict=answer.verdicts[at],
     )
     if options.seen:
         part.seen = _seen(subject)

@@ -57,13 +57,15 @@ class Answer:
     """What a picture shows.
 
     `predictions` are those of the whole picture, best first. `subjects` are its parts, with their
-    `probabilities`, (len(subjects), K). `whole` is what the network saw of the whole picture.
+    `probabilities`, (len(subjects), K), and their own `verdicts`. `whole` is what the network saw
+    of the whole picture.
     """
 
     predictions: list[Prediction]
     verdict: Verdict
     subjects: Sequence[Subject]
     probabilities: Probabilities
+    verdicts: Sequence[Verdict]
     whole: Subject
 
 
@@ -124,21 +126,31 @@ class Task:
         probabilities: Probabilities,
         labels: Sequence[str],
         thresholds: Mapping[str, float],
+        *,
+        none: Probabilities,
     ) -> Answer:
-        """What the picture shows, given the `probabilities` (N, K) of its N subjects."""
+        """What the picture shows, given the `probabilities` (N, K) of its N subjects, and how
+        likely each of them shows `none` of the labels (N,).
+        """
+        verdicts = [
+            self.verdict(rank(labels, own), thresholds, none=float(share))
+            for own, share in zip(probabilities, none, strict=True)
+        ]
         predictions = rank(labels, probabilities[0])
-        return Answer(
-            predictions,
-            self.verdict(predictions, thresholds),
-            subjects,
-            probabilities,
-            subjects[0],
-        )
+        return Answer(predictions, verdicts[0], subjects, probabilities, verdicts, subjects[0])
 
     def verdict(
-        self, predictions: Sequence[Prediction], thresholds: Mapping[str, float]
+        self,
+        predictions: Sequence[Prediction],
+        thresholds: Mapping[str, float],
+        *,
+        none: float = 0.0,
     ) -> Verdict:
-        """Whether the best of one subject's `predictions` may be relied on."""
+        """Whether the best of one subject's `predictions` may be relied on, or whether it is
+        too likely to show `none` of the labels.
+        """
+        if none > thresholds.get("none", 1.0):
+            return "none"
         is_sure = predictions[0].score >= thresholds.get("unsure", UNSURE)
         return "sure" if is_sure else "unsure"
 

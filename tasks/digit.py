@@ -91,17 +91,24 @@ class DigitTask(Task):
         probabilities: Probabilities,
         labels: Sequence[str],
         thresholds: Mapping[str, float],
+        *,
+        none: Probabilities,
     ) -> Answer:
         """See `Task.answer`: a number is as sure as the least sure of its digits."""
         whole = subjects[0]
-        chosen = digits_of(subjects, probabilities, labels)
+        # How likely each is that digit, and one digit at all.
+        chosen = digits_of(subjects, probabilities * (1 - none[:, np.newaxis]), labels)
         own = probabilities[chosen]
         predictions = readings(labels, own) if len(chosen) > 1 else rank(labels, own[0])
-        verdicts = {self.verdict(rank(labels, each), thresholds) for each in own}
-        verdict: Verdict = "sure" if verdicts == {"sure"} else "unsure"
-        if isinstance(whole, Strokes) and whole.beside:
-            verdict = "none"
-        return Answer(predictions, verdict, [subjects[at] for at in chosen], own, whole)
+        verdicts = [
+            self.verdict(rank(labels, each), thresholds, none=float(share))
+            for each, share in zip(own, none[chosen], strict=True)
+        ]
+        beside = isinstance(whole, Strokes) and whole.beside
+        kinds: tuple[Verdict, ...] = ("none", "unsure", "sure")
+        verdict: Verdict = "none" if beside else next(kind for kind in kinds if kind in verdicts)
+        parts = [subjects[at] for at in chosen]
+        return Answer(predictions, verdict, parts, own, verdicts, whole)
 
 
 TASK = DigitTask()

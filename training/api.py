@@ -15,7 +15,7 @@ import csv
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from training.report import Indices, Pictures
 
 Say = Callable[[str], None]
+# Where the data is; of data with further sources, of each source in turn.
+Places = str | Path | Sequence[str | Path]
 
 IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
 PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
@@ -136,7 +138,7 @@ class LrRange:
 
 def train(
     recipe: str | Path | Recipe,
-    data: str | Path | Data | None = None,
+    data: Places | Data | None = None,
     *,
     out: str | Path | None = None,
     name: str | None = None,
@@ -211,7 +213,7 @@ def train(
 
 def evaluate(
     model: str | Path,
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     store: str | Path = model_store.ROOT,
     split: str = "test",
@@ -235,7 +237,7 @@ def evaluate(
     module, card = checkpoint.load_either(folder)
     source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
-    held = datasets.load(source, _path(data), card.task, spec)
+    held = datasets.load(source, as_paths(data), card.task, spec)
     part = held.test if split == "test" else held.validation
     truth = label_places(card, held.labels)[part.labels].numpy()
     probabilities = loop.predict(module, part).numpy()
@@ -267,7 +269,7 @@ def export(model: str | Path, *, store: str | Path = model_store.ROOT) -> Card:
 
 def compare(
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     out: str | Path | None = None,
     epochs: int | None = None,
@@ -321,7 +323,7 @@ def compare(
 
 def cross_validate(
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     split: Literal["subject", "stratified", "random"] | None = None,
     out: str | Path | None = None,
@@ -349,7 +351,7 @@ def cross_validate(
     labels: list[str] = []
     truths, told = [], []
     accuracies = []
-    parts = datasets.folds(chosen.data, _path(data), chosen.task, split, limit=limit)
+    parts = datasets.folds(chosen.data, as_paths(data), chosen.task, split, limit=limit)
     for index, held in enumerate(parts):
         fold = replace(chosen.data, split=split, fold=index)
         place = folder / f"fold-{index}"
@@ -376,7 +378,7 @@ def cross_validate(
 
 def lr_range(
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     out: str | Path | None = None,
     limit: int | None = None,
@@ -446,18 +448,21 @@ def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
     )
 
 
-def load(recipe: Recipe, data: str | Path | None, limit: int | None = None) -> Data:
+def load(recipe: Recipe, data: Places | None, limit: int | None = None) -> Data:
     """A recipe's data, from the place `data`, or downloaded; raises `TrainingError`.
 
     No part of it has more than `limit` pictures.
     """
     from training import datasets  # noqa: PLC0415
 
-    return datasets.load(recipe.data, _path(data), recipe.task, limit=limit)
+    return datasets.load(recipe.data, as_paths(data), recipe.task, limit=limit)
 
 
-def _path(place: str | Path | None) -> Path | None:
-    return None if place is None else Path(place)
+def as_paths(given: Places | None) -> Path | list[Path] | None:
+    """The place of the data, or of each of its sources."""
+    if given is None or isinstance(given, str | Path):
+        return None if given is None else Path(given)
+    return [Path(place) for place in given]
 
 
 @contextmanager

@@ -58,13 +58,21 @@ class Base:
     by_picture: bool
     weights: dict[str, Tensor]
 
-    def load_into(self, network: nn.Module, labels: Sequence[str]) -> None:
+    def load_into(
+        self, network: nn.Module, labels: Sequence[str], *, rejects: bool = False
+    ) -> None:
         """Gives `network` the weights, but for the last layer where its `labels` are others.
 
-        Raises `TrainingError` where they do not fit.
+        Where it `rejects`, and the base does not, the last layer has one more output, which keeps
+        the weights that it has. Raises `TrainingError` where they do not fit.
         """
         given = dict(self.weights)
-        if list(labels) != self.labels:
+        if list(labels) == self.labels and rejects:
+            own = network.state_dict()
+            for name, value in self.weights.items():
+                if len(own[name]) == len(value) + 1:
+                    given[name] = torch.cat([value, own[name][-1:]])
+        elif list(labels) != self.labels:
             replaced = {id(parameter) for head in heads(network) for parameter in head.parameters()}
             given |= {
                 name: value.detach()

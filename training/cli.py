@@ -246,7 +246,11 @@ def _add_device(parser: argparse.ArgumentParser) -> None:
 
 def _add_data(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "--data", type=Path, metavar="DIR", help="folder of the data's files (else downloaded)"
+        "--data",
+        type=Path,
+        action="append",
+        metavar="DIR",
+        help="folder of the data's files (else downloaded); again for each further source",
     )
 
 

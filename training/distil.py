@@ -12,7 +12,16 @@ from torch.nn import functional
 import model_store
 from model_store import Card
 from training import loop
-from training.api import Say, Trained, checkpoint_folder, label_places, load, train, with_changes
+from training.api import (
+    Places,
+    Say,
+    Trained,
+    checkpoint_folder,
+    label_places,
+    load,
+    train,
+    with_changes,
+)
 from training.checkpoint import load_either
 from training.datasets import Data, Part
 from training.ensemble import check_split, data_of
@@ -23,7 +32,7 @@ from training.recipe import Recipe
 def distil(
     teacher: str | Path,
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     name: str,
     temperature: float = 2.0,

@@ -16,8 +16,10 @@ from model_store import Card
 from tasks import InputSpec
 from training import checkpoint, loop, report
 from training.api import (
+    Places,
     Say,
     Trained,
+    as_paths,
     checkpoint_folder,
     data_recipe,
     label_places,
@@ -86,7 +88,7 @@ class ExplainedEnsemble(Ensemble):
 
 def ensemble(
     models: Sequence[str | Path],
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     name: str,
     out: str | Path | None = None,
@@ -109,7 +111,7 @@ def ensemble(
     split = next(filter(None, map(data_of, cards)), None) or data_recipe(card)
     held = load(
         split,
-        None if data is None else Path(data),
+        as_paths(data),
         card.task,
         InputSpec(card.input.shape, card.preprocessing),
     )

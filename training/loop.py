@@ -416,10 +416,10 @@ def make_classifier(recipe: Recipe, data: Data, base: bases.Base | None) -> Clas
     options = dict(recipe.network.options)
     if base is not None and "pretrained" in options:
         options["pretrained"] = False  # its weights are replaced below
-    network = build(recipe.network.name, len(data.labels), channels, options)
+    network = build(recipe.network.name, data.outputs, channels, options)
     by_picture = recipe.normalise == "picture"
     if base is not None:
-        base.load_into(network, data.labels)
+        base.load_into(network, data.labels, rejects=data.rejects)
     if recipe.normalise != "base":
         mean, std = brightness(data.training)
         means, stds = [mean], [std]
@@ -442,7 +442,7 @@ def make_classifier(recipe: Recipe, data: Data, base: bases.Base | None) -> Clas
         by_picture=by_picture,
         mirror=recipe.mirror,
         zoom=recipe.zoom,
-        bias=logit_adjustment(data.training.labels, len(data.labels), recipe.balance),
+        bias=logit_adjustment(data.training.labels, data.outputs, recipe.balance),
     )
 
 

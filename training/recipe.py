@@ -51,6 +51,14 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     added to MNIST's training part. `most_skipped` is the share of the pictures that may be
     skipped because they cannot be read, and `memory` the gigabytes of pictures that are kept in
     memory; beyond, they are kept on disk.
+
+    `also` are further sources, each a table like this one, in the order of their places (--data).
+    Their training and validation pictures are added to this one's, and the test part of each is
+    reported by itself. They have this one's labels; pictures of other classes are left out.
+    `reject` is the class of pictures that show none of the labels: it is no label itself, and the
+    network learns to tell how likely a picture is of that kind. `drawings` is how often each
+    figure of “strokes” is drawn, each time otherwise, and `doodles` the number of doodles, pairs
+    and parts of digits that are added to these, for the class “none”.
     """
 
     name: str = "mnist"
@@ -68,6 +76,10 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     handwriting: Count = 0
     most_skipped: Share = 0.1
     memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.25
+    also: list[DataRecipe] = []
+    reject: str = ""
+    drawings: Annotated[int, Meta(ge=1, le=100)] = 1
+    doodles: Count = 0
 
     def __post_init__(self) -> None:
         if self.fold >= self.folds:

@@ -17,7 +17,7 @@ import torch
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from training import bases, devices, loop
-from training.api import Say, load, with_changes
+from training.api import Places, Say, load, with_changes
 from training.architectures import ARCHITECTURES
 from training.datasets import Data
 from training.errors import TrainingError
@@ -81,7 +81,7 @@ class Searched:
 
 def search(
     recipe: str | Path | Recipe,
-    data: str | Path | None = None,
+    data: Places | None = None,
     *,
     trials: int = 20,
     epochs: int | None = None,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace as dataclass_replace
 from pathlib import Path
 from typing import Literal
 
@@ -11,8 +12,15 @@ from msgspec.structs import replace
 
 import tasks
 from tasks import InputSpec
-from training.datasets import fer2013, mnist, own
-from training.datasets.parts import Data, Part, duplicates, write_skipped
+from training.datasets import fer2013, mnist, own, strokes
+from training.datasets.parts import (
+    Data,
+    Part,
+    duplicates,
+    joined,
+    relabelled,
+    write_skipped,
+)
 from training.datasets.preparer import Preparer
 from training.datasets.splits import Given, Split, by_fold, divide, sample, split
 from training.errors import TrainingError
@@ -26,22 +34,27 @@ DATASETS: dict[str, Callable[[DataRecipe, Path | None, Preparer], Given]] = {
     "letters": mnist.load,
     "fer2013": fer2013.load,
     "pictures": own.load,
+    "strokes": strokes.load,
     # Older names, in recipes and cards that there are.
     "folders": own.load,
     "arrays": own.load,
 }
 OTHER_SIZE = 48  # pixels a side, of what is not of MNIST's family
 
+Places = Path | Sequence[Path] | None  # of the data, and of its further sources
+
 
 def load(
     recipe: DataRecipe,
-    folder: Path | None,
+    places: Places,
     task: str,
     spec: InputSpec | None = None,
     *,
     limit: int | None = None,
 ) -> Data:
-    """The data that `recipe` names, from `folder`, or downloaded; raises `TrainingError`.
+    """The data that `recipe` names, from its place, or downloaded; raises `TrainingError`.
+
+    The first of `places` is its own, the next are those of its further sources, `also`.
 
     All pictures are prepared by `task`, as in serving, for the input `spec`, or by default for
     the recipe's. With a `limit`, no part has more than so many pictures.
@@ -49,14 +62,16 @@ def load(
     Training pictures that the validation or the test part holds too, pixel by pixel, are left
     out: accuracy on pictures seen in training says nothing. MNIST, which has none, isn't searched.
     """
+    first, *others = _places(recipe, places)
     preparer = _preparer(recipe, task, spec, limit)
-    given = _given(recipe, folder, preparer)
-    return _data(given, divide(given, recipe), recipe, preparer)
+    given = _given(recipe, first, preparer)
+    data = _data(given, divide(given, recipe), recipe, preparer)
+    return _completed(data, recipe, others, preparer)
 
 
 def folds(
     recipe: DataRecipe,
-    folder: Path | None,
+    places: Places,
     task: str,
     how: Literal["subject", "stratified", "random"],
     *,
@@ -66,11 +81,41 @@ def folds(
 
     `how` they are made, see `splits.by_fold`. Raises `TrainingError`.
     """
+    first, *others = _places(recipe, places)
     preparer = _preparer(recipe, task, None, limit)
-    given = _given(recipe, folder, preparer)
+    given = _given(recipe, first, preparer)
     for index in range(recipe.folds):
         parts = by_fold(given, replace(recipe, fold=index), how)
-        yield _data(given, parts, recipe, preparer)
+        yield _completed(_data(given, parts, recipe, preparer), recipe, others, preparer)
+
+
+def _places(recipe: DataRecipe, places: Places) -> list[Path | None]:
+    """The place of each source of `recipe`, none where it is to be downloaded."""
+    given = [places] if places is None or isinstance(places, Path) else list(places)
+    if len(given) > 1 + len(recipe.also):
+        raise TrainingError(
+            f"--data is given {len(given)} times, but the recipe's data has "
+            f"{1 + len(recipe.also)} source(s): add a table [[data.also]] for each further one"
+        )
+    return [*given, *[None] * (1 + len(recipe.also) - len(given))]
+
+
+def _completed(
+    data: Data, recipe: DataRecipe, places: Sequence[Path | None], preparer: Preparer
+) -> Data:
+    """`data` with the pictures of its further sources, and its class of rejects set apart."""
+    names = list(data.labels)
+    if recipe.reject:
+        names = [*(name for name in names if name != recipe.reject), recipe.reject]
+        data = relabelled(data, names)
+    for source, place in zip(recipe.also, places, strict=True):
+        own = _preparer(source, preparer.task.name, preparer.spec, preparer.limit)
+        given = _given(source, place, own)
+        further = _data(given, divide(given, source), source, own)
+        data = joined(data, relabelled(further, names), source.name)
+    if recipe.reject:
+        data = dataclass_replace(data, labels=names[:-1], rejects=True)
+    return data
 
 
 def _given(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Given:
@@ -138,7 +183,8 @@ def _preparer(recipe: DataRecipe, name: str, spec: InputSpec | None, limit: int 
     if limit is not None and limit < 1:
         raise TrainingError("the limit must be 1 picture or more")
     if spec is None:
-        size = recipe.size or (mnist.SIZE if recipe.name in mnist.FAMILY else OTHER_SIZE)
+        is_small = recipe.name in (*mnist.FAMILY, "strokes")
+        size = recipe.size or (mnist.SIZE if is_small else OTHER_SIZE)
         preprocessing = dict(task.preprocessing)
         if "fit" in preprocessing:
             preprocessing["fit"] = recipe.fit

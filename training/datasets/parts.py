@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional
 
 from training.datasets.storage import DIGEST, Shape, Source, Stored, ahead, digest
+from training.errors import TrainingError
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,9 @@ class Data:
     test parts by name, on which the accuracy is reported too. `synthetic` is where in the training
     part the synthetic pictures stand. `skipped` are the files that could not be used, and why;
     `preprocessing` is what the card has to say of it, so that serving prepares pictures likewise.
+
+    Where it `rejects`, all parts also hold pictures of none of the labels, whose label is K: the
+    network has K + 1 outputs, the last of which says how likely a picture is of that kind.
     """
 
     labels: list[str]
@@ -98,6 +103,12 @@ class Data:
     synthetic: range = range(0)
     skipped: list[tuple[str, str]] = field(default_factory=list)
     preprocessing: Mapping[str, Any] = field(default_factory=dict)
+    rejects: bool = False
+
+    @property
+    def outputs(self) -> int:
+        """How many outputs a network for it has: one for each label, and one to reject."""
+        return len(self.labels) + self.rejects
 
     @cached_property
     def fingerprint(self) -> str:
@@ -114,6 +125,88 @@ class Data:
             if part.shares is not None:
                 seen.update(part.shares.numpy().tobytes())
         return seen.hexdigest()
+
+
+def relabelled(data: Data, names: Sequence[str]) -> Data:
+    """`data` with the labels `names`; pictures of other classes are left out, and counted in the
+    description.
+
+    Raises `TrainingError` where no class is left.
+    """
+    if list(names) == data.labels:
+        return data
+    places = torch.tensor([names.index(each) if each in names else -1 for each in data.labels])
+    if int(places.max()) < 0:
+        raise TrainingError(
+            f"{data.description['name']} has the classes {', '.join(data.labels)}, none of which "
+            f"is one of {', '.join(names)}; name its classes so with its “classes”"
+        )
+    left_out = 0
+
+    def part_of(part: Part) -> Part:
+        nonlocal left_out
+        labels = places[part.labels]
+        left_out += int((labels < 0).sum())
+        kept = part if (labels >= 0).all() else part.subset(labels >= 0)
+        shares = kept.shares
+        if shares is not None:
+            shares = torch.zeros(len(kept), len(names)).index_add_(
+                1, places.clamp_min(0), shares * (places >= 0)
+            )
+        return Part(kept.source, labels[labels >= 0], shares)
+
+    changed = replace(
+        data,
+        labels=list(names),
+        training=part_of(data.training),
+        validation=part_of(data.validation),
+        test=part_of(data.test),
+        others={name: part_of(part) for name, part in data.others.items()},
+    )
+    if left_out:
+        if data.synthetic:
+            raise TrainingError("set “data.handwriting” to 0 where classes are left out")
+        changed.description["other_classes_left_out"] = left_out
+    return changed
+
+
+def joined(data: Data, further: Data, name: str) -> Data:
+    """`data` with the training and the validation pictures of `further`, of the same labels, whose
+    test parts are further ones, by the source's `name`.
+    """
+    held = dict(data.others)
+    held |= {name: further.test}
+    held |= {f"{name}_{other}": part for other, part in further.others.items()}
+    return replace(
+        data,
+        training=_together(data.training, further.training),
+        validation=_together(data.validation, further.validation),
+        description={
+            **data.description,
+            "training": data.description["training"] + len(further.training),
+            "validation": data.description["validation"] + len(further.validation),
+            "also": [*data.description.get("also", []), further.description],
+        },
+        others=held,
+        skipped=[*data.skipped, *further.skipped],
+    )
+
+
+def _together(one: Part, other: Part) -> Part:
+    """The pictures of both, in memory."""
+    shares = None
+    if one.shares is not None or other.shares is not None:
+        classes = next(part.shares for part in (one, other) if part.shares is not None).shape[1]
+        shares = torch.cat(
+            [
+                part.shares
+                if part.shares is not None
+                else functional.one_hot(part.labels, classes).float()
+                for part in (one, other)
+            ]
+        )
+    pictures = torch.cat([one.pictures, other.pictures])
+    return Part(pictures, torch.cat([one.labels, other.labels]), shares)
 
 
 def write_skipped(data: Data, folder: Path) -> None:
