@@ -46,11 +46,11 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     the test part and the next one the validation part: "stratified" by class, or by "subject", so
     that nobody is in two of them. The network takes pictures of `size` pixels a side (0: 28 for
     MNIST and its kin, else 48) with `channels` channels; pictures of other shapes are cropped to
-    their centre or letterboxed, as `fit` says. `classes` are the classes' names, in order;
-    `rename` gives some of them another name. `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic digits
-    added to MNIST's training part. `most_skipped` is the share of the pictures that may be
-    skipped because they cannot be read, and `memory` the gigabytes of pictures that are kept in
-    memory; beyond, they are kept on disk.
+    their centre or letterboxed, as `fit` says. `classes` are the classes' names, in order; `rename`
+    gives some of them another name. `labels` selects FER2013's or FER+'s labels. `handwriting` is
+    the number of synthetic digits added to MNIST's training part. `most_skipped` is the share of
+    the pictures that may be skipped because they cannot be read, and `memory` the gigabytes of
+    pictures that are kept in memory; beyond, they are kept on disk.
 
     `also` are further sources, each a table like this one, in the order of their places (--data).
     Their training and validation pictures are added to this one's, and the test part of each is
