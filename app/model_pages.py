@@ -29,7 +29,7 @@ RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99)  # at which a curve's table gives the prec
 ShellWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]  # needs no quotes
 
 
-@model_pages.get("", strict_slashes=False)
+@model_pages.get("")
 def index() -> str:
     """All models, including those that cannot be used."""
     ready = [
