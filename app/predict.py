@@ -264,7 +264,7 @@ def _part(
         label=predictions[0].label,
         score=predictions[0].score,
         predictions=predictions[: options.top_k],
-        verdict=model.task.verdict(predictions, model.card.thresholds),
+        verdict=model.task.verdict(subject, predictions, model.card.thresholds),
     )
     if options.seen:
         part.seen = _seen(subject)

@@ -46,10 +46,14 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to classify: the network's pixels, uint8 (C, H, W), and where it was found."""
+    """Something to classify: the network's pixels, uint8 (C, H, W), and where it was found.
+
+    `verdict` is the best that its answer can have: how well it is seen, whatever the scores.
+    """
 
     pixels: Pixels
     box: Box
+    verdict: Verdict = field(default="sure", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -129,16 +133,21 @@ class Task:
         predictions = rank(labels, probabilities[0])
         return Answer(
             predictions,
-            self.verdict(predictions, thresholds),
+            self.verdict(subjects[0], predictions, thresholds),
             subjects,
             probabilities,
             subjects[0],
         )
 
     def verdict(
-        self, predictions: Sequence[Prediction], thresholds: Mapping[str, float]
+        self,
+        subject: Subject,
+        predictions: Sequence[Prediction],
+        thresholds: Mapping[str, float],
     ) -> Verdict:
         """Whether the best of one subject's `predictions` may be relied on."""
+        if subject.verdict != "sure":
+            return subject.verdict
         is_sure = predictions[0].score >= thresholds.get("unsure", UNSURE)
         return "sure" if is_sure else "unsure"
 

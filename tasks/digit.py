@@ -97,7 +97,9 @@ class DigitTask(Task):
         chosen = digits_of(subjects, probabilities, labels)
         own = probabilities[chosen]
         predictions = readings(labels, own) if len(chosen) > 1 else rank(labels, own[0])
-        verdicts = {self.verdict(rank(labels, each), thresholds) for each in own}
+        verdicts = {
+            self.verdict(subjects[at], rank(labels, probabilities[at]), thresholds) for at in chosen
+        }
         verdict: Verdict = "sure" if verdicts == {"sure"} else "unsure"
         if isinstance(whole, Strokes) and whole.beside:
             verdict = "none"
