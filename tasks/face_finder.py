@@ -13,13 +13,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks import face_view
-from tasks.base import Verdict
+from tasks.base import Verdict, as_pixels
 from tasks.face_detector import Detection, NoDetectorError, detect
 
 __all__ = ["Face", "NoDetectorError", "cut", "find", "verdict_of_crop"]
 
 SIDE = 640  # the longer side for the first search, pixels
 LARGE_SIDE = 1280  # the same if all faces found are small, or none is found
+LONG = 3  # a photo's longer side, relative to its shorter one, from which on it is long
+SHARED = 0.25  # of a tile's length that is also in the next one
 LEAST_SCORE = 60  # of 100; below it, false alarms outnumber faces
 SURE_SCORE = 84  # the same for further searches, which have more false alarms
 CLOSE = 288  # side of the close-up in which a face is judged and its tilt measured, pixels
@@ -60,13 +62,15 @@ class Face:
 def find(photo: Image.Image) -> list[Face]:
     """All faces of an upright photo (mode L or RGB), largest first; raises `NoDetectorError`.
 
-    A margin around the photo helps to find a face that fills it. A photo without upright faces is
-    also searched rotated.
+    A margin around the photo helps to find a face that fills it. A long photo is also searched in
+    tiles, and so is a large one without faces; one without upright faces is searched rotated.
     """
     longest = max(photo.size)
     faces = _look(photo, min(SIDE, max(longest, SIDE // 4)))
     if longest > SIDE and (not faces or min(face.side for face in faces) * SIDE < SMALL * longest):
         faces = _without_doubles(_look(photo, min(longest, LARGE_SIDE)) + faces)
+    if longest > 2 * LARGE_SIDE and (not faces or longest > LONG * min(photo.size)):
+        faces = _without_doubles(_sure(_look_in_tiles(photo)) + faces)
     if not faces:
         faces = _sure(_look(photo, SIDE // 2, margin=0.3))
     for tilt in TILTS:
@@ -93,10 +97,8 @@ def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float 
     the part of its tilt that exceeds `NATURAL`.
     """
     tilt = math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt)
-    upright = _upright(photo, face, size, margin, tilt, mode="L" if channels == 1 else "RGB")
-    return np.ascontiguousarray(
-        np.asarray(upright).reshape(size, size, channels).transpose(2, 0, 1)
-    )
+    mode = "L" if channels == 1 else "RGB"
+    return as_pixels(_upright(photo, face, size, margin, tilt, mode=mode), channels)
 
 
 def _upright(
@@ -163,6 +165,24 @@ def _look(photo: Image.Image, side: int, margin: float = 0.06) -> list[Face]:
         at = (x - wide) / scale, (y - wide) / scale
         faces.append(Face(*at, width / scale, height / scale, 0.0, score / 100))
     return _without_doubles(faces)
+
+
+def _look_in_tiles(photo: Image.Image) -> list[Face]:
+    """The faces of `photo`, searched in overlapping parts of it along its longer side."""
+    is_wide = photo.width > photo.height
+    longer, shorter = max(photo.size), min(photo.size)
+    length = min(longer, max(shorter, SIDE))
+    count = math.ceil((longer / length - SHARED) / (1 - SHARED))
+    faces = []
+    for start in np.linspace(0, longer - length, count).round().tolist():
+        x, y = (start, 0) if is_wide else (0, start)
+        width, height = (length, shorter) if is_wide else (shorter, length)
+        tile = photo.crop((x, y, x + width, y + height))
+        faces += [
+            replace(face, x=face.x + x, y=face.y + y)
+            for face in _look(tile, min(length, LARGE_SIDE))
+        ]
+    return faces
 
 
 def _look_tilted(photo: Image.Image, tilt: float) -> list[Face]:
@@ -239,7 +259,13 @@ def _in_the_middle(close: Image.Image) -> Detection | None:
 
 def _close_up(photo: Image.Image, face: Face) -> Image.Image:
     """The face with an equal margin around it, in colour, turned upright by its tilt."""
-    return _upright(photo, face, CLOSE, CLOSE_MARGIN, face.tilt, mode="RGB")
+    if face.tilt:
+        return _upright(photo, face, CLOSE, CLOSE_MARGIN, face.tilt, mode="RGB")
+    x, y = face.x + face.width / 2, face.y + face.height / 2
+    reach = CLOSE_MARGIN * face.side / 2
+    near = _padded(photo, [round(edge) for edge in (x - reach, y - reach, x + reach, y + reach)])
+    near = near.convert("RGB")
+    return near.resize((CLOSE, CLOSE), Image.Resampling.BILINEAR, reducing_gap=2)
 
 
 def _tilt(face: Detection) -> float:
