@@ -175,7 +175,8 @@ def joined(data: Data, further: Data, name: str) -> Data:
     test parts are further ones, by the source's `name`.
     """
     held = dict(data.others)
-    held |= {name: further.test}
+    if len(further.test):
+        held[name] = further.test
     held |= {f"{name}_{other}": part for other, part in further.others.items()}
     return replace(
         data,
