@@ -220,7 +220,8 @@ def evaluate(
     write: bool = False,
     recipe: str | Path | Recipe | None = None,
 ) -> Evaluated:
-    """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data.
+    """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data, or
+    on the test part of a further source, by its name.
 
     `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
     the report's files are written again, beside the checkpoint; the test part must give the very
@@ -238,7 +239,10 @@ def evaluate(
     source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
     held = datasets.load(source, as_paths(data), card.task, spec)
-    part = held.test if split == "test" else held.validation
+    parts = {"test": held.test, "validation": held.validation, **held.others}
+    if split not in parts:
+        raise TrainingError(f"--split: no part “{split}”; the data has {', '.join(parts)}")
+    part = parts[split]
     truth = label_places(card, held.labels)[part.labels]
     tested = report.Tested.of(truth, loop.predict(module, part), len(card.labels), card.thresholds)
     figures = tested.figures()
