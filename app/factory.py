@@ -31,6 +31,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
     give_back_large_blocks()
     app = Flask(__name__, template_folder=resources("templates"), static_folder=resources("static"))
+    app.url_map.strict_slashes = False  # /faces/ is /faces
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]

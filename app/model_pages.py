@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Annotated, Any
 
 from flask import Blueprint, current_app, render_template, request, url_for
@@ -11,7 +10,7 @@ from msgspec import Meta
 
 from app import charts, comparison
 from app.facts import facts, name_of
-from app.models import Model, models
+from app.models import Model, models, store_option
 from app.reports import accuracy, told
 from app.texts import keep_language, label, of_task
 from model_store import ROOT, Card
@@ -30,7 +29,7 @@ RECALLS = (0.5, 0.8, 0.9, 0.95, 0.99)  # at which a curve's table gives the prec
 ShellWord = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*\Z")]  # needs no quotes
 
 
-@model_pages.get("", strict_slashes=False)
+@model_pages.get("")
 def index() -> str:
     """All models, including those that cannot be used."""
     ready = [
@@ -144,11 +143,10 @@ def command(card: Card) -> dict[str, Any] | None:
         return None
     values = json.dumps(card.recipe, indent=2)
     is_shipped = (RECIPES / f"{recipe}.toml").is_file()
-    in_store = Path(current_app.config["MODEL_STORE"]) == ROOT
     return {
         "recipe": recipe if is_shipped else f"{recipe}.toml",
         "name": "" if recipe == card.name else f" --name {card.name}",
         "data": name_of(card.recipe, "data"),
         "values": values,
-        "store": "" if in_store else " --store STORE",
+        "store": store_option(),
     }

@@ -77,6 +77,12 @@ def models() -> Models:
     return cast(Models, current_app.extensions["models"])
 
 
+def store_option() -> str:
+    """What commands on a page need to find the app's models, if these are not the shipped ones."""
+    is_shipped = Path(current_app.config["MODEL_STORE"]) == model_store.ROOT
+    return "" if is_shipped else " --store STORE"
+
+
 def _load(folder: Path, load: Load) -> Model:
     try:
         network, explainer, card = load(folder)

@@ -8,7 +8,7 @@ from typing import Any
 from flask import Blueprint, current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
-from app.models import Model, models
+from app.models import Model, models, store_option
 from app.openapi import EVERYWHERE, SAMPLE, document
 from app.reports import recalls
 from app.texts import keep_language, label, number, t
@@ -103,6 +103,7 @@ def batch() -> str:
     """The page that classifies many pictures and offers the answers as CSV."""
     return render_template(
         "batch.html",
+        store_option=store_option(),
         models=list(models().ready.values()),
         default=current_app.config["DEFAULT_MODEL"],
         most_bytes=current_app.config["MAX_BYTES"],

@@ -45,7 +45,9 @@ class SharedRates:
         with self.lock:
             fcntl.lockf(self.file, fcntl.LOCK_EX)
             try:
-                return self._hit(name, time.time())
+                # Not the wall clock, which may be set back. An empty place's time of 0 must be
+                # out of the window, also just after the machine has started.
+                return self._hit(name, time.monotonic() + self.span)
             finally:
                 fcntl.lockf(self.file, fcntl.LOCK_UN)
 

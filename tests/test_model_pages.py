@@ -447,3 +447,8 @@ def test_a_report_of_another_test_is_not_written(measured, capsys):
     assert "is of another test" in capsys.readouterr().err
     assert cli.main(["evaluate", str(folder), "--write", "--split", "validation"]) == 2
     assert not (folder / "report.json").exists()
+
+
+@pytest.mark.parametrize("path", ["/faces/", "/models/", "/models/digits/", "/docs/"])
+def test_a_slash_at_the_end_leads_to_the_same_page(client, path):
+    assert client.get(path).status_code == 200

@@ -28,7 +28,10 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     which edges are sharpened or softened (a ratio, as `scale`), `blur` as the part of a 3×3
     mean mixed in (0..1), and `noise` as the standard deviation of grey noise (0..1). `flip` is
     the chance of a mirror image, and `erase` the largest side of a rectangle, as a share of the
-    picture's, that is filled with one grey (Zhong et al., 2017). `edge` is what moved pictures
+    picture's, that is filled with one grey (Zhong et al., 2017). `shrink` is how many times
+    smaller some of the pictures are made, to be enlarged again, as of faces far away; `light` how
+    much darker or brighter the middle greys get (a ratio of exponents, as `scale`), and one side
+    than the other. `edge` is what moved pictures
     show beyond their edge: "zeros", "border" or "reflection".
     """
 
@@ -44,6 +47,8 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     noise: Amount = 0.0
     flip: Share = 0.0
     erase: Share = 0.0
+    shrink: Amount = 0.0
+    light: Amount = 0.0
     edge: Literal["zeros", "border", "reflection"] = "zeros"
 
     def __call__(self, batch: Tensor, generator: torch.Generator) -> Tensor:
@@ -71,6 +76,10 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         if self.contrast:
             steepness = _ratio(self.contrast, len(batch), generator).view(-1, 1, 1, 1)
             batch = (batch - 0.5) * steepness + 0.5
+        if self.shrink > 1:
+            batch = self._shrink(batch, generator)
+        if self.light:
+            batch = self._light(batch, generator)
         if self.noise:
             deviation = self.noise * _rand([len(batch), 1, 1, 1], generator)
             batch = batch + deviation * _randn(list(batch.shape), generator)
@@ -109,6 +118,24 @@ class Augmentation(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
         grown = functional.max_pool2d(batch, 3, stride=1, padding=1)
         worn = -functional.max_pool2d(-batch, 3, stride=1, padding=1)
         return torch.lerp(batch, torch.where(amount > 0, grown, worn), amount.abs())
+
+    def _shrink(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Makes half of the pictures smaller, all by the same factor, and large again."""
+        factor = 1 + (self.shrink - 1) * float(_rand([1], generator))
+        sides = [max(1, round(side / factor)) for side in batch.shape[2:]]
+        small = functional.interpolate(batch, sides, mode="area")
+        again = functional.interpolate(small, batch.shape[2:], mode="bilinear", align_corners=False)
+        return torch.where(_rand([len(batch), 1, 1, 1], generator) < 0.5, again, batch)
+
+    def _light(self, batch: Tensor, generator: torch.Generator) -> Tensor:
+        """Changes the middle greys, each side of the picture by another exponent."""
+        count, (height, width) = len(batch), batch.shape[2:]
+        widest = math.log1p(self.light)
+        exponent = widest * _signed(count, generator).view(-1, 1, 1, 1)
+        for length, shape in ((height, (1, 1, -1, 1)), (width, (1, 1, 1, -1))):
+            slope = torch.linspace(-1, 1, length, device=batch.device).view(shape)
+            exponent = exponent + widest * slope * _signed(count, generator).view(-1, 1, 1, 1)
+        return batch.clamp(1e-3, 1) ** exponent.exp()
 
     def _erase(self, batch: Tensor, generator: torch.Generator) -> Tensor:
         """Fills a rectangle of each picture with one grey."""

@@ -46,17 +46,17 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     the test part and the next one the validation part: "stratified" by class, or by "subject", so
     that nobody is in two of them. The network takes pictures of `size` pixels a side (0: 28 for
     MNIST and its kin, else 48) with `channels` channels; pictures of other shapes are cropped to
-    their centre or letterboxed, as `fit` says. `classes` are the classes' names, in order.
-    `labels` selects FER2013's or FER+'s labels. `handwriting` is the number of synthetic digits
-    added to MNIST's training part. `most_skipped` is the share of the pictures that may be
-    skipped because they cannot be read, and `memory` the gigabytes of pictures that are kept in
-    memory; beyond, they are kept on disk.
+    their centre or letterboxed, as `fit` says. `classes` are the classes' names, in order; `rename`
+    gives some of them another name. `labels` selects FER2013's or FER+'s labels. `handwriting` is
+    the number of synthetic digits added to MNIST's training part. `most_skipped` is the share of
+    the pictures that may be skipped because they cannot be read, and `memory` the gigabytes of
+    pictures that are kept in memory; beyond, they are kept on disk.
 
     `also` are further sources, each a table like this one, in the order of their places (--data).
     Their training and validation pictures are added to this one's, and the test part of each is
     reported by itself; with `tests` false, a source that is split into folds has no test part:
     fold `fold` validates, and all others train. They have this one's labels; pictures of other
-    classes are left out.
+    classes are left out. A small one may count `times` over in an epoch.
     `reject` is the class of pictures that show none of the labels: it is no label itself, and the
     network learns to tell how likely a picture is of that kind. `drawings` is how often each
     figure of “strokes” is drawn, each time otherwise, and `doodles` the number of doodles, pairs
@@ -74,7 +74,9 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     channels: Literal[1, 3] = 1
     fit: Literal["crop", "letterbox"] = "crop"
     classes: list[str] = []
-    labels: Literal["original", "mixed", "ferplus"] = "original"
+    labels: Literal["original", "mixed", "votes", "ferplus"] = "original"
+    rename: dict[str, str] = {}
+    times: Annotated[int, Meta(ge=1, le=100)] = 1
     handwriting: Count = 0
     most_skipped: Share = 0.1
     memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.25

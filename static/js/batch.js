@@ -44,8 +44,8 @@ const queue = new Queue(limits, {
 });
 let quarter = 0;
 
-whenFiles(drop, [element("pictures-input"), folder], MOST, take, () =>
-  notice(new Problem(t("js.batch.folder"))),
+whenFiles(drop, [element("pictures-input"), folder], MOST, take, (problem) =>
+  notice(problem ?? new Problem(t("js.batch.folder"))),
 );
 for (const setting of [model, faces]) setting.addEventListener("change", askAgain);
 go.addEventListener("click", () => {

@@ -22,7 +22,9 @@ const pen = new KeyboardPen(pad, canvas, element("pen"), say);
 const answer = new Answer(element("answer"));
 const reader = new Reader(canvas.dataset.predictUrl, hear);
 const why = element("why");
-const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"));
+const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), (problem) =>
+  showProblem(error, problem),
+);
 let settling = 0;
 let picture = null; // gives what is on the pad
 
@@ -32,7 +34,7 @@ pad.addEventListener("change", () => {
   showWhetherEmpty();
   if (pad.empty) {
     reader.stop();
-    hear({ blank: true });
+    hear({});
   } else {
     read(() => pad.picture());
   }
@@ -85,7 +87,7 @@ function clear() {
   pen.lift();
   if (sheet.clear()) {
     reader.stop();
-    hear({ blank: true });
+    hear({});
   }
   showWhetherEmpty();
   if (pad.clear()) say(t("js.draw.cleared"));
@@ -98,13 +100,18 @@ function showWhetherEmpty() {
 
 /** Gives the drawing as a file. */
 function save() {
-  saveAs(pad.picture(), t("js.draw.file"));
+  try {
+    saveAs(pad.picture(), t("js.draw.file"));
+  } catch (problem) {
+    showProblem(error, problem);
+  }
 }
 
 /** Shows what the reader found. */
-function hear({ result, error: problem }) {
+function hear({ result, blank, error: problem }) {
   answer.busy = reader.busy;
-  showProblem(error, problem);
+  // A first dot may hold nothing to read; an opened picture should.
+  showProblem(error, problem ?? (sheet.empty ? null : blank));
   if (!result) {
     answer.reset();
     return;

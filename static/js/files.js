@@ -7,7 +7,8 @@ const ORDER = new Intl.Collator("en", { numeric: true });
 /**
  * Calls `take` with an array of {file, name}, sorted by name, whenever files come: dropped, pasted,
  * or chosen with one of `inputs`. A file of a folder has its path as `name`; hidden ones are left
- * out. Of dropped folders reading ends after `most` files. `fail` is called where it cannot be done.
+ * out. Of dropped folders reading ends after `most` files. `fail` is called where it cannot be done,
+ * with a Problem where what was dropped is no file.
  */
 export function whenFiles(drop, inputs, most, take, fail) {
   const hand = (files) => {
@@ -19,7 +20,7 @@ export function whenFiles(drop, inputs, most, take, fail) {
       input.value = ""; // the same files can be chosen again
     });
   }
-  whenDropped(drop, drop, (transfer) => dropped(transfer, most).then(hand, fail));
+  whenDropped(drop, drop, (transfer) => dropped(transfer, most).then(hand, () => fail()), fail);
   document.addEventListener("paste", (event) => hand([...event.clipboardData.files].map(named)));
 }
 

@@ -1,10 +1,13 @@
 /** A square of paper to draw on with mouse, finger or pen, and by method calls. */
 
 import { encoded } from "./encode.js";
+import { Problem } from "./problem.js";
+import { t } from "./texts.js";
 
 const PEN = 0.05; // the pen's width, of the pad's side
 const CORNER = 0.02; // how near a sharp turn a line is bent, of the pad's side
 const NEAREST = 0.002; // points nearer to the last than this add nothing
+const PALM = 1500; // ms after a pen's last sign in which a touch is a palm
 const SENT = 280; // the side of the picture that is sent, pixels
 
 /**
@@ -18,6 +21,8 @@ export class Pad extends EventTarget {
   #past = []; // the drawings that undo goes back through
   #current = null; // the stroke under the pen
   #pointer = null; // the id of the pointer that draws it
+  #kind = ""; // the type of that pointer
+  #penUntil = 0; // until when what touches is a palm beside the pen
   #frame = 0;
 
   constructor(canvas) {
@@ -29,6 +34,10 @@ export class Pad extends EventTarget {
       canvas.addEventListener(type, (event) => {
         if (event.pointerId === this.#pointer) this.end();
       });
+    }
+    // What is selected would be dragged away instead, and take the pointer with it.
+    for (const type of ["dragstart", "selectstart"]) {
+      canvas.addEventListener(type, (event) => event.preventDefault());
     }
     canvas.addEventListener("contextmenu", (event) => {
       if (this.#current) event.preventDefault(); // a long press is a stroke, not a menu
@@ -65,6 +74,10 @@ export class Pad extends EventTarget {
   /** Takes back the last stroke, or the last clearing; returns whether there was any. */
   undo() {
     this.end();
+    return this.#takeBack();
+  }
+
+  #takeBack() {
     const before = this.#past.pop();
     if (!before) return false;
     this.#strokes = before;
@@ -80,15 +93,29 @@ export class Pad extends EventTarget {
     return true;
   }
 
-  /** The drawing as a PNG, black on white. */
+  /** The drawing as a PNG, black on white; throws a Problem where the browser withholds it. */
   picture() {
     const canvas = document.createElement("canvas");
     canvas.width = canvas.height = SENT;
-    const context = canvas.getContext("2d");
+    const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "#fff";
     context.fillRect(0, 0, SENT, SENT);
     this.#paint(context, "#000");
-    return encoded(canvas, "image/png");
+    let file = null;
+    try {
+      if (this.#isAsDrawn(context)) file = encoded(canvas, "image/png");
+    } catch {
+      // Some protections against fingerprinting throw.
+    }
+    if (!file) throw new Problem(t("js.pad.unreadable"));
+    return file;
+  }
+
+  /** Whether ink is read where there is some: others give white, or noise. */
+  #isAsDrawn(context) {
+    const points = this.#strokes.flat().filter((point) => Math.min(...point) > 0 && Math.max(...point) < 1);
+    const some = points.filter((_, index) => index % Math.ceil(points.length / 16) === 0);
+    return some.every(([x, y]) => context.getImageData(x * SENT, y * SENT, 1, 1).data[0] < 128);
   }
 
   #replace(strokes) {
@@ -103,14 +130,28 @@ export class Pad extends EventTarget {
   }
 
   #onDown(event) {
-    // A second finger, or any button but the first, is not the pen.
-    if (this.#pointer !== null || event.button !== 0) return;
+    const isPen = event.pointerType === "pen";
+    const isPalm = event.pointerType === "touch" && event.timeStamp < this.#penUntil;
+    if (event.button !== 0 || isPalm) return;
+    // A second finger does not draw; a pen does, in the place of the palm that came before it.
+    if (this.#pointer !== null) {
+      if (!isPen || this.#kind !== "touch") return;
+      this.#takeBack();
+    }
+    getSelection()?.removeAllRanges();
     this.#canvas.setPointerCapture(event.pointerId);
     this.begin(this.#point(event));
     this.#pointer = event.pointerId;
+    this.#kind = event.pointerType;
+    this.#notePen(event);
+  }
+
+  #notePen({ pointerType, timeStamp }) {
+    if (pointerType === "pen") this.#penUntil = timeStamp + PALM;
   }
 
   #onMove(event) {
+    this.#notePen(event);
     if (event.pointerId !== this.#pointer) return;
     // Browsers lack it on plain HTTP, as when a phone draws on a laptop's server.
     const events = event.getCoalescedEvents?.() ?? [];
@@ -118,11 +159,13 @@ export class Pad extends EventTarget {
   }
 
   #point(event) {
-    const { left, top } = this.#canvas.getBoundingClientRect();
+    // Of the box that is seen, which CSS may have zoomed.
+    const { left, top, width, height } = this.#canvas.getBoundingClientRect();
     const { clientLeft, clientTop, clientWidth, clientHeight } = this.#canvas;
+    const { offsetWidth, offsetHeight } = this.#canvas;
     return [
-      (event.clientX - left - clientLeft) / clientWidth,
-      (event.clientY - top - clientTop) / clientHeight,
+      (((event.clientX - left) / width) * offsetWidth - clientLeft) / clientWidth,
+      (((event.clientY - top) / height) * offsetHeight - clientTop) / clientHeight,
     ];
   }
 

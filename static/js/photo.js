@@ -2,7 +2,7 @@
 
 import { encoded } from "./encode.js";
 import { post } from "./post.js";
-import { Problem, problemOf } from "./problem.js";
+import { failure, problemOf } from "./problem.js";
 import { t } from "./texts.js";
 
 const LONGEST = 2048; // pixels of the longer side of what is sent instead of a very large file
@@ -35,8 +35,7 @@ export async function ask(url, file, signal) {
     response = await post(url, file, { "Content-Type": "application/octet-stream" }, { signal });
   } catch (cause) {
     if (signal.aborted) throw cause;
-    const slow = cause.name === "TimeoutError";
-    throw new Problem(slow ? t("js.photo.slow") : t("js.photo.unreachable"));
+    throw failure(cause, t("js.photo.slow"), t("js.photo.unreachable"));
   }
   const answer = await response.json().catch(() => null);
   if (response.ok && answer) return answer.results[0];

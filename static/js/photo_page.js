@@ -33,9 +33,7 @@ element("photo-input").addEventListener("change", (event) => {
   event.target.value = ""; // the same file can be chosen again
 });
 
-whenDropped(drop, drop, ({ files: [file] }) => {
-  if (file) read(file);
-});
+whenDropped(drop, drop, ({ files: [file] }) => read(file), fail);
 whenPicturePasted(read);
 
 const useCamera = element("use-camera");

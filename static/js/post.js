@@ -12,20 +12,71 @@ let before = null; // what had the focus before the form took it
 /** Whether there is a key to send. */
 export const hasKey = () => Boolean(key);
 
+/** No answer came: the line was silent for too long, or (`slow` false) is down. */
+export class NoAnswer extends Error {
+  constructor(slow) {
+    super(slow ? "no answer in time" : "no connection");
+    this.slow = slow;
+  }
+}
+
 /**
- * The response to `body`, posted to `url`. Throws as fetch does: an AbortError where `signal` ends
- * it, a TimeoutError where the answer takes more than `patience` ms.
+ * The response to `body`, posted to `url`. Throws an AbortError where `signal` ends it, a NoAnswer
+ * where there is no connection or neither side has sent anything for `patience` ms. `sent` hears
+ * which share of the body is sent.
  */
-export async function postOnce(url, body, headers, { signal, patience = 30_000 } = {}) {
-  const limit = AbortSignal.timeout(patience);
-  const response = await fetch(url, {
-    method: "POST",
-    headers: { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }), ...headers },
-    body,
-    signal: signal ? AbortSignal.any([signal, limit]) : limit,
-  });
+export async function postOnce(url, body, headers, options = {}) {
+  const response = await exchange(url, body, headers, options);
   if (form) response.status === 401 ? ask() : rest();
   return response;
+}
+
+/** Not by fetch, which tells nothing of what is sent. */
+function exchange(url, body, headers, { signal, patience = 30_000, sent = () => {} }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    let timer = 0;
+    const end = (settle, value) => {
+      clearTimeout(timer);
+      signal?.removeEventListener("abort", stop);
+      settle(value);
+    };
+    const stop = () => {
+      end(reject, signal.reason);
+      request.abort();
+    };
+    const wait = () => {
+      clearTimeout(timer);
+      timer = setTimeout(() => {
+        end(reject, new NoAnswer(true));
+        request.abort();
+      }, patience);
+    };
+    request.open("POST", url);
+    request.responseType = "blob";
+    const own = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+    for (const [name, value] of Object.entries({ ...own, ...headers })) {
+      request.setRequestHeader(name, value);
+    }
+    request.upload.onprogress = ({ loaded, total }) => {
+      wait();
+      sent(total ? loaded / total : 1);
+    };
+    request.onprogress = wait;
+    request.onerror = () => end(reject, new NoAnswer(false));
+    request.onload = () => end(resolve, responseOf(request));
+    if (signal?.aborted) return end(reject, signal.reason);
+    signal?.addEventListener("abort", stop);
+    wait();
+    request.send(body);
+  });
+}
+
+function responseOf(request) {
+  const { response, status, statusText } = request;
+  const lines = request.getAllResponseHeaders().trim().split("\r\n");
+  const headers = lines.map((line) => line.split(/:\s*(.*)/, 2));
+  return new Response(response, { status, statusText, headers });
 }
 
 /** As `postOnce`, but an answer that asks for a key is waited out, and `body` sent again with one. */

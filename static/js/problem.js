@@ -1,5 +1,6 @@
 /** What went wrong, for people. */
 
+import { NoAnswer } from "./post.js";
 import { named, t } from "./texts.js";
 
 /** A sentence in the page's language, and in `said` what the server said, where that is another. */
@@ -18,6 +19,17 @@ export function problemOf(answer, otherwise) {
   if (!answer?.detail) return new Problem(otherwise);
   const sentence = named("problem", String(answer.type).split(":").at(-1)) ?? t("problem.other");
   return sentence ? new Problem(sentence, answer.detail) : new Problem(answer.detail);
+}
+
+/**
+ * The Problem that `cause` is: `slow` or `unreachable` where no answer came. Anything else is a
+ * fault of the page, which the console has too.
+ */
+export function failure(cause, slow, unreachable) {
+  if (cause instanceof Problem) return cause;
+  if (cause instanceof NoAnswer) return new Problem(cause.slow ? slow : unreachable);
+  reportError(cause);
+  return new Problem(t("js.problem.script"));
 }
 
 /** Shows `problem`, or that there is none, in `element`. */

@@ -1,14 +1,14 @@
 /** Asks the server about many pictures: in small groups, two requests at a time. */
 
-import { post } from "./post.js";
-import { Problem, problemOf } from "./problem.js";
+import { NoAnswer, post } from "./post.js";
+import { failure, Problem, problemOf } from "./problem.js";
 import { number, t } from "./texts.js";
 
 const AT_ONCE = 2; // requests under way; a worker of the server answers one at a time
 const GROUP = 8; // pictures of a request: more are hardly faster, and answers come less steadily
 const GROUP_BYTES = 2 * 1024 * 1024; // of a request with several pictures
 const FRAME = 1024; // bytes of a form around a picture at most
-const PATIENCE = 120_000; // ms that an answer may take, the sending over a slow line included
+const PATIENCE = 60_000; // ms of silence after which an answer is given up
 const PAUSE = 1000; // ms after which a request that was lost is sent once more
 const WAIT = 5; // seconds to wait where the server asks to and does not say how long
 const REFUSALS = [401, 403, 404]; // statuses that the next picture would have too
@@ -178,8 +178,8 @@ async function request(url, group, signal) {
     });
   } catch (cause) {
     signal.throwIfAborted();
-    const slow = cause.name === "TimeoutError";
-    return { loss: new Problem(slow ? t("js.queue.slow") : t("js.queue.unreachable")) };
+    const loss = failure(cause, t("js.queue.slow"), t("js.queue.unreachable"));
+    return cause instanceof NoAnswer ? { loss } : { refusal: loss };
   }
   signal.throwIfAborted();
   const { status } = response;

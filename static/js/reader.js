@@ -1,12 +1,12 @@
 /** Asks the server what a drawing shows, while it is still being drawn. */
 
-import { post } from "./post.js";
-import { Problem, problemOf } from "./problem.js";
+import { NoAnswer, post } from "./post.js";
+import { failure, problemOf } from "./problem.js";
 import { t } from "./texts.js";
 
 const PAUSE = 50; // ms from one request to the next at least
 const PAUSE_AFTER_FAILURE = 1000; // ms
-const PATIENCE = 10_000; // ms that an answer may take
+const PATIENCE = 10_000; // ms of silence after which an answer is given up
 
 /**
  * At most one request is under way; of the pictures that come up meanwhile only the latest is
@@ -19,7 +19,10 @@ export class Reader {
   #flight = null; // the AbortController of the request under way
   #nextAt = 0;
 
-  /** `tell(outcome)` hears {result}, {blank: true} or {error: Problem}. */
+  /**
+   * `tell(outcome)` hears {result}, {blank: Problem} where the picture holds nothing to read, or
+   * {error: Problem}, with `lost` where no answer came.
+   */
   constructor(url, tell) {
     this.#url = url;
     this.#tell = tell;
@@ -52,9 +55,9 @@ export class Reader {
     this.#flight = flight;
     await new Promise((resolve) => setTimeout(resolve, this.#nextAt - performance.now()));
     if (flight.signal.aborted) return;
-    const picture = this.#wanted();
+    const wanted = this.#wanted;
     this.#wanted = null;
-    const outcome = await this.#ask(await picture, flight);
+    const outcome = await this.#ask(wanted, flight);
     if (this.#flight !== flight) return; // what was stopped has not failed
     this.#flight = null;
     if (outcome.error) this.#nextAt = performance.now() + outcome.wait;
@@ -62,21 +65,21 @@ export class Reader {
     this.#tell(outcome);
   }
 
-  async #ask(picture, { signal }) {
+  async #ask(wanted, { signal }) {
     this.#nextAt = performance.now() + PAUSE;
     try {
-      const headers = { "Content-Type": "image/png" };
-      const response = await post(this.#url, picture, headers, { signal, patience: PATIENCE });
+      const headers = { "Content-Type": "application/octet-stream" };
+      const response = await post(this.#url, await wanted(), headers, { signal, patience: PATIENCE });
       if (response.ok) return { result: (await response.json()).results[0] };
-      if (response.status === 422) return { blank: true };
       const failed = t("js.reader.failed", { status: response.status });
       const problem = problemOf(await response.json().catch(() => null), failed);
+      if (response.status === 422) return { blank: problem };
       const seconds = Number(response.headers.get("Retry-After"));
       return { error: problem, wait: seconds * 1000 || PAUSE_AFTER_FAILURE };
     } catch (cause) {
-      const slow = cause.name === "TimeoutError";
-      const error = new Problem(slow ? t("js.reader.slow") : t("js.reader.unreachable"));
-      return { error, wait: PAUSE_AFTER_FAILURE };
+      if (signal.aborted) return {};
+      const error = failure(cause, t("js.reader.slow"), t("js.reader.unreachable"));
+      return { error, lost: cause instanceof NoAnswer, wait: PAUSE_AFTER_FAILURE };
     }
   }
 }

@@ -6,15 +6,15 @@ import { whenDropped, whenPicturePasted } from "./transfer.js";
 export class Sheet extends EventTarget {
   #image;
 
-  /** `image` lies over the pad in `paper`; `input` opens a file. */
-  constructor(image, paper, input) {
+  /** `image` lies over the pad in `paper`; `input` opens a file; `refuse` hears a Problem. */
+  constructor(image, paper, input, refuse) {
     super();
     this.#image = image;
     input.addEventListener("change", () => {
       this.#lay(input.files[0]);
       input.value = ""; // the same file can be opened again
     });
-    whenDropped(paper, document, ({ files: [file] }) => this.#lay(file));
+    whenDropped(paper, document, ({ files: [file] }) => this.#lay(file), refuse);
     whenPicturePasted((file) => this.#lay(file));
   }
 

@@ -1,10 +1,13 @@
 /** Files that come into a page, and go out of it, by the browser's own ways. */
 
+import { Problem } from "./problem.js";
+import { t } from "./texts.js";
+
 /**
- * Calls `take` with the DataTransfer of what is dropped on the page. While something is dragged over
- * `zone`, `mark` is of the class "is-over".
+ * Calls `take` with the DataTransfer of what is dropped on the page, `refuse` with a Problem where
+ * that is no file. While something is dragged over `zone`, `mark` is of the class "is-over".
  */
-export function whenDropped(mark, zone, take) {
+export function whenDropped(mark, zone, take, refuse) {
   for (const kind of ["dragenter", "dragover"]) {
     document.addEventListener(kind, (event) => {
       event.preventDefault();
@@ -17,7 +20,9 @@ export function whenDropped(mark, zone, take) {
   document.addEventListener("drop", (event) => {
     event.preventDefault();
     mark.classList.remove("is-over");
-    take(event.dataTransfer);
+    const isFile = [...event.dataTransfer.items].some(({ kind }) => kind === "file");
+    if (isFile) take(event.dataTransfer);
+    else refuse(new Problem(t("js.transfer.no_file")));
   });
 }
 

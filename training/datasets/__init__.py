@@ -112,7 +112,10 @@ def _completed(
         own = _preparer(source, preparer.task.name, preparer.spec, preparer.limit)
         given = _given(source, place, own)
         further = _data(given, divide(given, source), source, own)
-        data = joined(data, relabelled(further, names), source.name)
+        further = relabelled(further, names)
+        repeated = torch.arange(len(further.training)).repeat(source.times)
+        further = dataclass_replace(further, training=further.training.subset(repeated))
+        data = joined(data, further, source.name)
     if recipe.reject:
         data = dataclass_replace(data, labels=names[:-1], rejects=True)
     return data
@@ -128,7 +131,8 @@ def _data(given: Given, parts: Split, recipe: DataRecipe, preparer: Preparer) ->
     """The `parts` without duplicates, at most as large as the limit."""
     training, left_out = parts.training, 0
     if recipe.name != "mnist":
-        seen = duplicates(training, [parts.validation, parts.test])
+        held = [parts.validation, parts.test, *given.others.values()]
+        seen = duplicates(training, held)
         if left_out := int(seen.sum()):
             training = training.subset(~seen)
 
@@ -161,7 +165,7 @@ def _data(given: Given, parts: Split, recipe: DataRecipe, preparer: Preparer) ->
             torch.cat([training.labels, given.synthetic.labels]),
         )
     return Data(
-        given.labels,
+        [recipe.rename.get(name, name) for name in given.labels],
         training,
         validation,
         test,

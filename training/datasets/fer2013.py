@@ -61,8 +61,8 @@ def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Given:
     `folder` is the .npz or .csv file, or a folder that holds one (and FER+'s fer2013new.csv), or
     one of Kaggle's folders train/<class> and test/<class>, where validation is split off the
     training part. `recipe.labels` chooses what is learnt: the "original" label; "mixed", half
-    the label and half the FER+ votes; or "ferplus", the eight emotions that people voted for.
-    Raises `TrainingError`.
+    the label and half the FER+ votes; "votes", the FER+ votes for the seven emotions; or
+    "ferplus", all eight emotions that people voted for. Raises `TrainingError`.
     """
     if folder is None:
         raise TrainingError(
@@ -82,6 +82,8 @@ def load(recipe: DataRecipe, folder: Path | None, preparer: Preparer) -> Given:
     pictures = preparer.array(table.pictures, "FER2013")
     if recipe.labels == "ferplus":
         return _eight(table, pictures)
+    if recipe.labels == "votes":
+        return _seven_by_votes(table, pictures)
     return _seven(table, pictures, mixed=recipe.labels == "mixed")
 
 
@@ -112,6 +114,23 @@ def _seven(table: Table, pictures: Source, *, mixed: bool) -> Given:
         others=others,
         learnt="mixed" if mixed else "original",
     )
+
+
+def _seven_by_votes(table: Table, pictures: Source) -> Given:
+    """The votes for the seven emotions; validation and test keep only pictures on which more than
+    half of all votes agree. The test pictures' original labels are a further test part."""
+    if table.votes is None:  # load has checked it
+        raise TrainingError("there are no votes")
+    votes = _without_single(table.votes)
+    majority, seven = _majority(votes), votes[:, SEVEN_OF_VOTES]
+    has_votes = (seven.sum(1) > 0) & (majority != NOT_A_FACE)
+    usable = np.where(table.usage == 0, has_votes, np.isin(majority, SEVEN_OF_VOTES))
+    labels = torch.from_numpy(seven.argmax(1).astype(np.int64))
+    counts = torch.from_numpy(seven.astype(np.float32))
+    part = Part(pictures, labels, counts / counts.sum(1, keepdim=True).clamp_min(1))
+    tested = torch.from_numpy(table.usage == 2)
+    others = {"original": Part(pictures[tested], torch.from_numpy(table.labels)[tested])}
+    return _data(LABELS, table.usage, part, usable, others=others, learnt="votes")
 
 
 def _shares(votes: Bytes, labels: Tensor) -> Tensor:
