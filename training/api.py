@@ -238,6 +238,8 @@ def evaluate(
     module, card = checkpoint.load_either(folder)
     source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
+    if split == "test" and (data is None or isinstance(data, str | Path)):
+        source = replace(source, also=[])  # the test part needs no further source
     held = datasets.load(source, as_paths(data), card.task, spec)
     parts = {"test": held.test, "validation": held.validation, **held.others}
     if split not in parts:
