@@ -505,6 +505,13 @@ def _write(
         **{f"test_{name}": value for name, value in tested.figures().items()},
         "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
     }
+    if data.rejects:
+        told = loop.predict(result.classifier, data.validation)
+        figures = report.Tested.of(
+            data.validation.labels, told, labels, result.thresholds
+        ).figures()
+        kept = ("refused", "others_count", "others_caught")
+        metrics |= {f"validation_{key}": figures[key] for key in kept if key in figures}
     for other, part in data.others.items():
         told = loop.predict(result.classifier, part)
         figures = report.Tested.of(part.labels, told, labels, result.thresholds).figures()

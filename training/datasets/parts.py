@@ -184,6 +184,7 @@ def joined(data: Data, further: Data, name: str) -> Data:
         validation=_together(data.validation, further.validation),
         description={
             **data.description,
+            "name": f"{data.description['name']}; {further.description['name']}",
             "training": data.description["training"] + len(further.training),
             "validation": data.description["validation"] + len(further.validation),
             "also": [*data.description.get("also", []), further.description],
