@@ -289,6 +289,35 @@ def precision_recall(points: Sequence[Point], name: str, number: int, least: flo
     return _picture(f"curve-{number}", title, description, (160, 138), parts)
 
 
+def reliability(points: Sequence[Point]) -> Markup:
+    """The share that is right against the score, points of [score, share], beside the diagonal of
+    a score that can be taken at its word.
+    """
+    frame = Frame(48, 8, 288, 208, (0, 1), (0, 1))
+    ticks = (0, 0.25, 0.5, 0.75, 1)
+    across, down = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
+    ends = {"x1": frame.x(0), "y1": frame.y(0), "x2": frame.x(1), "y2": frame.y(1)}
+    path = " ".join(f"{frame.x(score)},{frame.y(right)}" for score, right in points)
+    parts = [
+        *_up(frame, ticks, "accuracy"),
+        *(
+            _text(percent(e, 0), frame.x(e), frame.bottom + 14, "tick", anchor="middle")
+            for e in ticks
+        ),
+        _tag("line", **ends, class_="mark"),
+        _tag("polyline", points=path, class_="line validation"),
+        *(
+            _tag("circle", cx=frame.x(x), cy=frame.y(y), r=3.5, class_="dot of-1")
+            for x, y in points
+        ),
+        _text(t("chart.score"), across, frame.bottom + 30, "axis", anchor="middle"),
+        _text(t("chart.right"), frame.left - 36, down, "axis", anchor="middle", turn=-90),
+    ]
+    return _picture(
+        "reliability", t("chart.reliability"), t("chart.reliability_text"), (300, 244), parts
+    )
+
+
 def _ticks(low: float, high: float, most: float | None = None) -> list[float]:
     """Four to seven round values that hold `low` and `high` between them, none above `most`."""
     spread = (high - low) or abs(high) or 1

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from msgspec import Meta
 
 from app.reports import Share, told
-from app.texts import label, named, number, of_task, t
+from app.texts import label, named, number, of_task, percent, t
 from model_store import Card
 
 MOST_LABELS = 50  # that are named
@@ -44,6 +44,8 @@ def facts(card: Card) -> list[tuple[str, str, bool]]:
         (t("fact.training"), training(card), False),
         (t("fact.f1"), _figure(card, "test_macro_f1"), False),
         (t("fact.calibration"), _figure(card, "test_calibration_error"), False),
+        (t("fact.refused"), _share(card, "_refused"), False),
+        (t("fact.caught"), _share(card, "_others_caught"), False),
         (t("fact.libraries"), ", ".join(libraries), False),
     ]
     return [fact for fact in found if fact[1]]
@@ -52,6 +54,12 @@ def facts(card: Card) -> list[tuple[str, str, bool]]:
 def _figure(card: Card, name: str) -> str:
     value = told(card.metrics, name, Share)
     return "" if value is None else number(value, 4)
+
+
+def _share(card: Card, ending: str) -> str:
+    """The metrics of that ending, one for each test part, in per cent."""
+    shares = [told(card.metrics, name, Share) for name in card.metrics if name.endswith(ending)]
+    return ", ".join(percent(share, 1) for share in shares if share is not None)
 
 
 def megabytes(size: int) -> str:

@@ -102,6 +102,8 @@ def draw(model: Model) -> dict[str, Any]:
         drawn["training"] = [
             charts.training(report.history, what, best) for what in ("accuracy", "loss")
         ]
+    if report.bins:
+        drawn["reliability"] = charts.reliability([(b.score, b.right) for b in report.bins])
     curves = [(at, points) for at, points in enumerate(report.curves) if points]
     least = charts.corner([points for _, points in curves])
     drawn["curves"] = [

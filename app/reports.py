@@ -42,6 +42,14 @@ class Epoch(Struct):
     validation_accuracy: Share
 
 
+class Bin(Struct, array_like=True):
+    """Test pictures of about the same best score: its mean, the share right, and their number."""
+
+    score: Share
+    right: Share
+    count: Annotated[int, Meta(ge=1)]
+
+
 class HardPicture(Struct):
     """A test picture that the model found hard, as a data URL, and the model's answer."""
 
@@ -67,6 +75,7 @@ class Report(Struct, frozen=True):
     confusions: list[tuple[int, int, int]]  # the mistakes as (true class, predicted class, count)
     areas: list[float | None]  # under the precision-recall curves
     curves: list[list[tuple[float, float]] | None]  # (recall, precision)
+    bins: list[Bin]
     history: list[Epoch]
     hardest: Hardest
 
@@ -97,6 +106,7 @@ def read_report(folder: Path, labels: Sequence[str]) -> Report:
         confusions=_confusions(matrix) if matrix else _named_confusions(figures, labels),
         areas=told(figures, "average_precision", Annotated[list[Share | None], one_each], []),
         curves=told(figures, "precision_recall", curves, []),
+        bins=told(figures, "reliability", list[Bin], []),
         history=_read(folder / "history.json", list[Epoch], []),
         hardest=_read(folder / "hardest.json", Hardest, Hardest()),
     )

@@ -164,7 +164,9 @@ def test_the_target_is_the_teachers_softened_shares_and_the_label(tmp_path, data
 
     recipe = read(str(tiny.write_recipe(tmp_path / "small.toml")))
     held = load_data(recipe.data, data, recipe.task)
-    card = type("Card", (), {"name": "t", "version": "1", "labels": ["light", "dark"]})
+    card = type(
+        "Card", (), {"name": "t", "version": "1", "labels": ["light", "dark"], "rejects": False}
+    )
     taught = taught_by(Teacher(), card, held, temperature=2.0, share=0.5)
     light = 3 / 4  # of the square roots of 0.9 and 0.1
     expected = torch.tensor(

@@ -97,15 +97,14 @@ def trained(folder, tmp_path_factory):
 
 def test_a_report_takes_any_names(tmp_path):
     """Warnings are errors here: names that no font can draw are not warned of."""
-    truth, probabilities = answers(len(NAMES), 200)
-    report.write(tmp_path, NAMES, truth, probabilities)
+    report.write(tmp_path, NAMES, report.Tested(*answers(len(NAMES), 200)))
     figures = json.loads((tmp_path / "report.json").read_text("utf-8"))
     assert set(NAMES) <= set(figures)
     assert np.sum(figures["confusion_matrix"]) == 200
     lines = (tmp_path / "report.txt").read_text("utf-8").splitlines()
     assert any(line.split()[0] == "new" for line in lines if line)
     assert max(map(len, lines)) < 90
-    for file in ("confusion_matrix.png", "precision_recall.png", "report.png"):
+    for file in ("confusion_matrix.png", "precision_recall.png", "reliability.png", "report.png"):
         with Image.open(tmp_path / file) as drawn:
             assert max(drawn.size) < 2000
 
@@ -114,7 +113,7 @@ def test_many_classes_are_reported_by_what_is_confused_most(tmp_path):
     (tmp_path / "confusion_matrix.png").write_text("an older report's")
     names = [f"class {index}" for index in range(report.MANY + 1)]
     truth, probabilities = answers(len(names), 500)
-    report.write(tmp_path, names, truth, probabilities)
+    report.write(tmp_path, names, report.Tested(truth, probabilities))
     figures = json.loads((tmp_path / "report.json").read_text())
     assert {"confusion_matrix", "precision_recall"}.isdisjoint(figures)
     counts = [count for *_, count in figures["confusions"]]
@@ -124,7 +123,7 @@ def test_many_classes_are_reported_by_what_is_confused_most(tmp_path):
     assert names.index(told) == (names.index(true) + 1) % len(names)
     assert figures["class 7"]["support"] == (truth == 7).sum()
     pictures = {file.name for file in tmp_path.glob("*.png")}
-    assert pictures == {"confusions.png"}
+    assert pictures == {"confusions.png", "reliability.png"}
 
 
 def test_the_page_of_many_classes_shows_the_weakest_and_what_is_confused(tmp_path):
@@ -132,7 +131,7 @@ def test_the_page_of_many_classes_shows_the_weakest_and_what_is_confused(tmp_pat
     truth, probabilities = answers(len(names), 500)
     many = card("many", task="image", labels=names)
     save(script(Many(len(names))), many, tmp_path / "many")
-    report.write(tmp_path / "many", names, truth, probabilities)
+    report.write(tmp_path / "many", names, report.Tested(truth, probabilities))
     app = create_app({"MODEL_STORE": str(tmp_path), "DEFAULT_MODEL": "many"})
     page = app.test_client().get("/models/many").text
     shown = re.search(r'data-testid="confused">(.*?)</ol>', page, re.S)[1]
@@ -146,10 +145,19 @@ def test_the_page_of_many_classes_shows_the_weakest_and_what_is_confused(tmp_pat
     assert "and 15 more" in page
 
 
+def test_the_reliability_diagram_shows_the_calibration_error(tmp_path):
+    probabilities = np.array([[0.9, 0.1]] * 10 + [[0.4, 0.6]] * 5, np.float32)
+    truth = np.array([0] * 8 + [1] * 2 + [1] * 3 + [0] * 2)
+    report.write(tmp_path, ["a", "b"], report.Tested(truth, probabilities))
+    figures = json.loads((tmp_path / "report.json").read_text())
+    assert figures["reliability"] == [[0.6, 0.6, 5], [0.9, 0.8, 10]]
+    assert report.calibration_error(truth, probabilities) == pytest.approx(10 / 15 * 0.1)
+
+
 @pytest.mark.parametrize(("count", "advice"), [(40, True), (4000, False)])
 def test_few_test_pictures_are_said_to_tell_little(count, advice):
     truth, probabilities = answers(2, count, right=0.9)
-    text = report.table(truth, probabilities, ["a", "b"])
+    text = report.table(report.Tested(truth, probabilities), ["a", "b"])
     low, high = report.metrics(truth, probabilities)["accuracy_interval"]
     assert f"{low:.2%} to {high:.2%}" in text
     assert ("few test" in text) == advice

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from training.loop import Result
     from training.progress import Progress
     from training.recipe import DataRecipe, Recipe
-    from training.report import Indices, Pictures
+    from training.report import Tested
 
 Say = Callable[[str], None]
 # Where the data is; of data with further sources, of each source in turn.
@@ -220,7 +220,8 @@ def evaluate(
     write: bool = False,
     recipe: str | Path | Recipe | None = None,
 ) -> Evaluated:
-    """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data.
+    """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data, or
+    on the test part of a further source, by its name.
 
     `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
     the report's files are written again, beside the checkpoint; the test part must give the very
@@ -237,23 +238,20 @@ def evaluate(
     module, card = checkpoint.load_either(folder)
     source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
+    if split == "test" and (data is None or isinstance(data, str | Path)):
+        source = replace(source, also=[])  # the test part needs no further source
     held = datasets.load(source, as_paths(data), card.task, spec)
-    part = held.test if split == "test" else held.validation
-    truth = label_places(card, held.labels)[part.labels].numpy()
-    probabilities = loop.predict(module, part).numpy()
-    figures = report.metrics(truth, probabilities)
+    parts = {"test": held.test, "validation": held.validation, **held.others}
+    if split not in parts:
+        raise TrainingError(f"--split: no part “{split}”; the data has {', '.join(parts)}")
+    part = parts[split]
+    truth = label_places(card, held.labels)[part.labels]
+    tested = report.Tested.of(truth, loop.predict(module, part), len(card.labels), card.thresholds)
+    figures = tested.figures()
     if write:
         _check_same_test(card, figures)
-        report.write(folder, card.labels, truth, probabilities)
-        report.write_hardest(
-            folder,
-            card.labels,
-            truth,
-            probabilities,
-            pictures=picture_reader(part),
-            data=source.name,
-        )
-    return Evaluated(card, folder, figures, report.table(truth, probabilities, card.labels))
+        write_report(folder, card.labels, tested, part, source.name)
+    return Evaluated(card, folder, figures, report.table(tested, card.labels))
 
 
 def export(model: str | Path, *, store: str | Path = model_store.ROOT) -> Card:
@@ -360,17 +358,17 @@ def cross_validate(
             tell(f"Fold {index + 1} of {chosen.data.folds}")
             own = replace(chosen, data=fold)
             result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
-            probabilities = loop.predict(result.classifier, held.test).numpy()
-            truth = held.test.labels.numpy()
-            accuracies.append(float((probabilities.argmax(1) == truth).mean()))
-            tell(f"Test accuracy {accuracies[-1]:.2%} on {len(truth)} pictures")
+            scores = loop.predict(result.classifier, held.test)
+            tested = report.Tested.of(held.test.labels, scores, len(held.labels), {})
+            accuracies.append(float(tested.figures()["accuracy"]))
+            tell(f"Test accuracy {accuracies[-1]:.2%} on {len(tested.truth)} pictures")
         labels = held.labels
-        truths.append(truth)
-        told.append(probabilities)
+        truths.append(tested.truth)
+        told.append(tested.probabilities)
     distributed.leave_to_the_first()
-    truth, probabilities = np.concatenate(truths), np.concatenate(told)
-    figures = report.metrics(truth, probabilities)
-    report.write(folder, labels, truth, probabilities)
+    together = report.Tested(np.concatenate(truths), np.concatenate(told))
+    figures = together.figures()
+    report.write(folder, labels, together)
     summary = {**figures, "folds": accuracies, "split": split}
     (folder / "folds.json").write_text(json.dumps(summary, indent=1) + "\n", encoding="utf-8")
     return CrossValidated(chosen, folder, figures, accuracies, split)
@@ -498,40 +496,51 @@ def _write(
     """
     from training import checkpoint, loop, report  # noqa: PLC0415
 
-    truth = data.test.labels.numpy()
-    probabilities = loop.predict(result.classifier, data.test).numpy()
+    labels = len(data.labels)
+    tested = report.Tested.of(
+        data.test.labels, loop.predict(result.classifier, data.test), labels, result.thresholds
+    )
     metrics = {
         "validation_accuracy": result.history[result.best_epoch - 1]["validation_accuracy"],
-        **{f"test_{name}": value for name, value in report.metrics(truth, probabilities).items()},
+        **{f"test_{name}": value for name, value in tested.figures().items()},
         "train_seconds": round(sum(figures["seconds"] for figures in result.history), 1),
     }
+    if data.rejects:
+        told = loop.predict(result.classifier, data.validation)
+        figures = report.Tested.of(
+            data.validation.labels, told, labels, result.thresholds
+        ).figures()
+        kept = ("refused", "others_count", "others_caught")
+        metrics |= {f"validation_{key}": figures[key] for key in kept if key in figures}
     for other, part in data.others.items():
-        told = loop.predict(result.classifier, part).numpy()
-        figures = report.metrics(part.labels.numpy(), told)
+        told = loop.predict(result.classifier, part)
+        figures = report.Tested.of(part.labels, told, labels, result.thresholds).figures()
         metrics |= {f"test_{other}_{key}": value for key, value in figures.items()}
     card = checkpoint.export(result, result.recipe, data, metrics, folder, name=name)
     try:
         if progress is not None:
             progress.close(result.history)
-        report.write(folder, data.labels, truth, probabilities)
-        report.write_hardest(
-            folder,
-            data.labels,
-            truth,
-            probabilities,
-            pictures=picture_reader(data.test),
-            data=result.recipe.data.name,
-        )
+        write_report(folder, data.labels, tested, data.test, result.recipe.data.name)
     except Exception as error:  # of whatever kind
         return card, f"{type(error).__name__}: {error}"
     return card, ""
 
 
-def picture_reader(part: Part) -> Callable[[Indices], Pictures]:
-    """What reads pictures of `part` by their indices."""
+def write_report(folder: Path, labels: list[str], tested: Tested, part: Part, data: str) -> None:
+    """Writes the report of a test on `part` of the data set `data` into `folder`."""
     import torch  # noqa: PLC0415
 
-    return lambda chosen: part.batch(torch.from_numpy(chosen)).numpy()
+    from training import report  # noqa: PLC0415
+
+    known = part.subset(part.labels < len(labels))
+    report.write(folder, labels, tested)
+    report.write_hardest(
+        folder,
+        labels,
+        tested,
+        pictures=lambda chosen: known.batch(torch.from_numpy(chosen)).numpy(),
+        data=data,
+    )
 
 
 def publish_run(folder: Path, place: Path) -> None:
@@ -563,7 +572,10 @@ def _table(rows: list[dict[str, Any]]) -> str:
 
 
 def label_places(card: Card, labels: list[str]) -> Tensor:
-    """The index of each of the data's `labels` in the card's (K,); raises `TrainingError`."""
+    """The index of each of the data's `labels` in the card's, and that of none of them, (K + 1,).
+
+    Raises `TrainingError`.
+    """
     import torch  # noqa: PLC0415
 
     if sorted(labels) != sorted(card.labels):
@@ -571,7 +583,7 @@ def label_places(card: Card, labels: list[str]) -> Tensor:
             f"the data's labels ({', '.join(labels)}) are not those of {card.name} "
             f"({', '.join(card.labels)}); give data with the model's labels"
         )
-    return torch.tensor([card.labels.index(label) for label in labels])
+    return torch.tensor([*(card.labels.index(label) for label in labels), len(labels)])
 
 
 def _check_same_test(card: Card, figures: dict[str, Any]) -> None:

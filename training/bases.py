@@ -57,21 +57,22 @@ class Base:
     std: list[float]
     by_picture: bool
     weights: dict[str, Tensor]
+    rejects: bool = False
 
     def load_into(
         self, network: nn.Module, labels: Sequence[str], *, rejects: bool = False
     ) -> None:
         """Gives `network` the weights, but for the last layer where its `labels` are others.
 
-        Where it `rejects`, and the base does not, the last layer has one more output, which keeps
-        the weights that it has. Raises `TrainingError` where they do not fit.
+        Where only one of both `rejects`, the last layer has one output more or less: a new one
+        keeps the weights that it has. Raises `TrainingError` where they do not fit.
         """
         given = dict(self.weights)
-        if list(labels) == self.labels and rejects:
+        if list(labels) == self.labels and rejects != self.rejects:
             own = network.state_dict()
             for name, value in self.weights.items():
-                if len(own[name]) == len(value) + 1:
-                    given[name] = torch.cat([value, own[name][-1:]])
+                if value.shape != own[name].shape:
+                    given[name] = torch.cat([value, own[name][-1:]]) if rejects else value[:-1]
         elif list(labels) != self.labels:
             replaced = {id(parameter) for head in heads(network) for parameter in head.parameters()}
             given |= {
@@ -120,6 +121,7 @@ def read(place: str) -> Base:
         std=torch.as_tensor(held.std).flatten().tolist(),
         by_picture=bool(getattr(held, "by_picture", False)),
         weights=held.network.state_dict(),
+        rejects=card.rejects,
     )
 
 

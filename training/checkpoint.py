@@ -83,6 +83,7 @@ def export(
         libraries={**libraries(), "device": result.device},
         description=recipe.description,
         limits=recipe.limits,
+        thresholds=result.thresholds,
         parameters=sum(parameter.numel() for parameter in classifier.parameters()),
     )
     module, for_onnx = _forms(classifier, pictures.shape[1:])
@@ -175,7 +176,7 @@ def _built_again(module: torch.jit.ScriptModule, card: Card) -> Classifier:
         if "pretrained" in inspect.signature(ARCHITECTURES[name]).parameters:
             options["pretrained"] = False  # its weights are replaced below
         classifier = Classifier(
-            build(name, len(card.labels), card.input.shape[0], options),
+            build(name, len(card.labels) + card.rejects, card.input.shape[0], options),
             held.mean,
             held.std,
             # Missing in the first checkpoints.

@@ -117,7 +117,12 @@ def add_commands(commands: Commands) -> None:
     evaluate = commands.add_parser("evaluate", help="measure a checkpoint as it is served")
     _add_checkpoint(evaluate)
     _add_data(evaluate)
-    evaluate.add_argument("--split", choices=["test", "validation"], default="test")
+    evaluate.add_argument(
+        "--split",
+        default="test",
+        metavar="PART",
+        help="test (the default), validation, or a further test part by its name",
+    )
     evaluate.add_argument(
         "--recipe", metavar="RECIPE", help="read the data as this one does, not the model's own"
     )

@@ -83,12 +83,18 @@ def taught_by(
     """`data` whose training part has the teacher's shares as its target."""
     part = data.training
     places = label_places(card, data.labels)
-    told = loop.predict(network, part)[:, places]
-    soft = functional.softmax(told.clamp_min(1e-12).log() / temperature, dim=1)
     hard = part.shares
     if hard is None:
-        hard = functional.one_hot(part.labels, len(data.labels)).float()
+        hard = functional.one_hot(part.labels, data.outputs).float()
+    own, none = loop.split_scores(loop.predict(network, part), len(card.labels))
+    if data.rejects:
+        own = torch.column_stack([own * (1 - none[:, None]), none])
+    told = own[:, places[: data.outputs]]
+    soft = functional.softmax(told.clamp_min(1e-12).log() / temperature, dim=1)
     shares = torch.lerp(hard, soft, share)
+    if data.rejects and not card.rejects:  # it knows nothing of what shows no label
+        of_none = part.labels == len(data.labels)
+        shares[of_none] = hard[of_none]
     description = {
         **data.description,
         "teacher": f"{card.name} {card.version}",

@@ -23,9 +23,9 @@ from training.api import (
     checkpoint_folder,
     data_recipe,
     label_places,
-    picture_reader,
     plain_name,
     publish_run,
+    write_report,
 )
 from training.datasets import Part, load
 from training.errors import TrainingError
@@ -35,6 +35,7 @@ from training.recipe import DataRecipe
 ASKED_OF_PARTS: dict[str, Callable[[Card], object]] = {
     "their tasks": lambda card: card.task,
     "their labels": lambda card: ", ".join(card.labels),
+    "whether they reject": lambda card: card.rejects,
     "their inputs": lambda card: " × ".join(map(str, card.input.shape)),
     "how their pictures are prepared": lambda card: dict(card.preprocessing),
 }
@@ -118,12 +119,16 @@ def ensemble(
     places = label_places(card, held.labels)
     validation = Part(held.validation.source, places[held.validation.labels])
     logits = Ensemble(networks)
-    temperature = loop.fit_temperature(logits, validation)  # type: ignore[arg-type]  # as it does
+    temperature = loop.fit_temperature(logits, validation, len(card.labels))
 
     pairs = [checkpoint.forms(each, own) for each, own in zip(networks, cards, strict=True)]
     whole, for_onnx = (_joined(parts, card, temperature) for parts in zip(*pairs, strict=True))
-    probabilities = loop.predict(whole, held.test).numpy()
-    truth = places[held.test.labels].numpy()
+    scores, rejected = loop.predict(whole, held.test), {}
+    if card.rejects:
+        # As many of the labels' pictures are refused as by the first model.
+        none = loop.predict(whole, validation)
+        rejected["none"] = loop.reject_threshold(none, validation, most_refused(card))
+    tested = report.Tested.of(places[held.test.labels], scores, len(card.labels), rejected)
     today = checkpoint.today_utc()
     made = Card(
         name=name,
@@ -134,7 +139,7 @@ def ensemble(
         preprocessing=card.preprocessing,
         metrics={
             "validation_accuracy": loop.evaluate(whole, validation, 0.0)[1],
-            **{f"test_{key}": value for key, value in report.metrics(truth, probabilities).items()},
+            **{f"test_{key}": value for key, value in tested.figures().items()},
             "temperature": temperature,
         },
         recipe={
@@ -150,19 +155,12 @@ def ensemble(
         description=f"The mean of {', '.join(f'{own.name} {own.version}' for own in cards)}.",
         limits=list(dict.fromkeys(limit for own in cards for limit in own.limits)),
         parameters=sum(own.parameters for own in cards),
+        thresholds=rejected,
     )
     folder = Path(out) if out is not None else Path("runs") / name
     pictures = validation.batch(torch.arange(min(64, len(validation))))
     made = checkpoint.write(whole, for_onnx, made, pictures, folder)
-    report.write(folder, card.labels, truth, probabilities)
-    report.write_hardest(
-        folder,
-        card.labels,
-        truth,
-        probabilities,
-        pictures=picture_reader(held.test),
-        data=split.name,
-    )
+    write_report(folder, card.labels, tested, held.test, split.name)
     for own in cards:
         if "test_accuracy" in own.metrics:
             say(f"{own.name} {own.version}: test accuracy {own.metrics['test_accuracy']:.2%}")
@@ -195,6 +193,11 @@ def check_fit(cards: Sequence[Card]) -> None:
                     f"{has(first)} and {has(other)}, differ"
                 )
         check_split(first.name, data_of(first), other.name, data_of(other))
+
+
+def most_refused(card: Card) -> float:
+    """The share of the labels' pictures that a model's recipe lets it refuse."""
+    return float(card.recipe.get("most_refused", 0.003))
 
 
 def check_split(first: str, one: DataRecipe | None, second: str, two: DataRecipe | None) -> None:

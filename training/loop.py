@@ -9,7 +9,7 @@ import itertools
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Result:
     """The best epoch's network, which epoch that was (from 1), and the figures of every epoch.
 
     `recipe` is the one that was run, with all that was left open; `device` describes what computed.
+    `thresholds` are those of the card.
     """
 
     classifier: Classifier
@@ -46,6 +47,7 @@ class Result:
     history: list[dict[str, float]]
     recipe: Recipe
     device: str
+    thresholds: dict[str, float] = field(default_factory=dict)
 
 
 class Run:
@@ -358,13 +360,20 @@ def train(
                 each_epoch(run.history)
         distributed.unshare_batch_norms(run.classifier)
         run.classifier.load_state_dict(run.best)
-        run.classifier.temperature = fit_temperature(run.classifier, data.validation)
+        labels = len(data.labels)
+        run.classifier.temperature = fit_temperature(run.classifier, data.validation, labels)
+        thresholds = {}
+        if data.rejects:
+            thresholds["none"] = reject_threshold(
+                predict(run.classifier, data.validation), data.validation, recipe.most_refused
+            )
     return Result(
         run.classifier.eval(),
         run.best_epoch,
         run.history,
         recipe,
         devices.describe(chosen) + many,
+        thresholds,
     )
 
 
@@ -521,14 +530,34 @@ def evaluate(classifier: nn.Module, part: Part, label_smoothing: float) -> tuple
     return loss, hits
 
 
-def fit_temperature(classifier: Classifier, part: Part) -> float:
+def split_scores(scores: Tensor, labels: int) -> tuple[Tensor, Tensor]:
+    """What a network gives, (N, K) or (N, K + 1), as the probabilities of its `labels` alone (N, K)
+    and how likely each picture shows none of them (N,), 0 where the network does not reject.
+    """
+    none = scores[:, labels] if scores.shape[1] > labels else torch.zeros(len(scores))
+    own = scores[:, :labels].clamp_min(1e-30)
+    return own / own.sum(dim=1, keepdim=True), none
+
+
+def reject_threshold(scores: Tensor, part: Part, most_refused: float) -> float:
+    """The score for none of the labels above which at most that share of the pictures of a label
+    in `part` lies, by a network's `scores` (N, K + 1) of them.
+    """
+    labels = scores.shape[1] - 1
+    none = scores[part.labels < labels, labels].sort(descending=True).values
+    return round(float(none[int(most_refused * len(none))]), 4)
+
+
+def fit_temperature(classifier: Classifier, part: Part, labels: int) -> float:
     """The temperature that calibrates the probabilities (Guo et al., 2017), between 0.2 and 5.
 
-    It has the lowest cross entropy on `part`, the validation part, plus a penalty for being far
-    from 1: where a few pictures are all classified correctly, every score would become 1.
+    It has the lowest cross entropy on the pictures of the `labels` in `part`, the validation part,
+    by the scores of these alone, plus a penalty for being far from 1: where a few pictures are all
+    classified correctly, every score would become 1.
     """
     classifier.eval()
-    logits = outputs(classifier.tta_logits, part, device_of(classifier))
+    part = part.subset(part.labels < labels)
+    logits = outputs(classifier.tta_logits, part, device_of(classifier))[:, :labels]
     candidates: list[float] = torch.logspace(math.log10(0.2), math.log10(5), 200).tolist()
 
     def loss(temperature: float) -> float:

@@ -54,8 +54,9 @@ class DataRecipe(Table, frozen=True, kw_only=True):
 
     `also` are further sources, each a table like this one, in the order of their places (--data).
     Their training and validation pictures are added to this one's, and the test part of each is
-    reported by itself. They have this one's labels; pictures of other classes are left out. A
-    small one may count `times` over in an epoch.
+    reported by itself; with `tests` false, a source that is split into folds has no test part:
+    fold `fold` validates, and all others train. They have this one's labels; pictures of other
+    classes are left out. A small one may count `times` over in an epoch.
     `reject` is the class of pictures that show none of the labels: it is no label itself, and the
     network learns to tell how likely a picture is of that kind. `drawings` is how often each
     figure of “strokes” is drawn, each time otherwise, and `doodles` the number of doodles, pairs
@@ -80,6 +81,7 @@ class DataRecipe(Table, frozen=True, kw_only=True):
     most_skipped: Share = 0.1
     memory: Annotated[float, Meta(ge=0, le=1e6)] = 0.25
     also: list[DataRecipe] = []
+    tests: bool = True
     reject: str = ""
     drawings: Annotated[int, Meta(ge=1, le=100)] = 1
     doodles: Count = 0
@@ -188,6 +190,8 @@ class Recipe(Table, frozen=True, kw_only=True):
     "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits
     over each picture and its mirror image, and `zoom` over the picture zoomed in and out by so many
     pixels at each side (0: not at all).
+    `most_refused` is the share of the validation pictures of any label that a network which rejects
+    may refuse by mistake: its threshold follows from it.
     `balance` shifts the class prior of the predictions: 0 keeps that of training, 1 makes all
     classes equally likely (if they are sampled at their true frequency), and -1 restores their true
     frequency (if the sampler is "balanced").
@@ -221,6 +225,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     normalise: Literal["data", "picture", "base"] = "data"
     mirror: bool = False
     zoom: Count = 0
+    most_refused: Annotated[float, Meta(gt=0, lt=1)] = 0.003
     balance: Annotated[float, Meta(ge=-1, le=1)] = 0.0
     label_smoothing: ShareBelowOne = 0.0
     average: ShareBelowOne = 0.0

@@ -8,7 +8,8 @@ import json
 import math
 import textwrap
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,9 @@ from sklearn.metrics import (
     f1_score,
     precision_recall_curve,
 )
+from torch import Tensor
+
+from training import loop
 
 mpl.use("Agg")  # reports are files: no screen is needed
 from matplotlib import pyplot as plt
@@ -55,12 +59,52 @@ mpl.rcParams["font.family"] = ["sans-serif", *INSTALLED]
 # What `write` leaves.
 FILES = (
     "report.txt", "report.json", "report.png",
-    "confusion_matrix.png", "confusions.png", "precision_recall.png",
+    "confusion_matrix.png", "confusions.png", "precision_recall.png", "reliability.png",
 )  # fmt: skip
 
 # Data sets whose pictures may be published, and the credit that their licences require. All others
 # show people, are for research only, or are the user's own: none of their pictures are published.
 CREDITS = {"mnist": "MNIST, Yann LeCun and Corinna Cortes, CC BY-SA 3.0"}
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a network that knows K labels said of a part.
+
+    `truth` (N,) and `probabilities` (N, K) are those of the pictures of a label. Where the network
+    rejects, `refused` (N,) says which of these were, and `caught` (M,) which of the pictures of
+    none of the labels.
+    """
+
+    truth: Labels
+    probabilities: NDArray[np.float32]
+    refused: NDArray[np.bool_] | None = None
+    caught: NDArray[np.bool_] | None = None
+
+    @classmethod
+    def of(
+        cls, labels: Tensor, scores: Tensor, count: int, thresholds: Mapping[str, float]
+    ) -> Tested:
+        """By the `scores` (N, K or K + 1) of pictures whose `labels` (N,) are below `count`, or
+        `count` where they show none, and a card's `thresholds`.
+        """
+        known = labels < count
+        probabilities, none = loop.split_scores(scores, count)
+        own = labels[known].numpy(), probabilities[known].numpy()
+        if "none" not in thresholds:
+            return cls(*own)
+        refused = none > thresholds["none"]
+        return cls(*own, refused[known].numpy(), refused[~known].numpy())
+
+    def figures(self) -> dict[str, Any]:
+        """See `metrics`; and the share that was `refused`, and of the others that was `caught`."""
+        found = metrics(self.truth, self.probabilities)
+        if self.refused is not None:
+            found["refused"] = float(self.refused.mean())
+        if self.caught is not None and len(self.caught):
+            found["others_count"] = len(self.caught)
+            found["others_caught"] = float(self.caught.mean())
+        return found
 
 
 def metrics(truth: Labels, probabilities: NDArray[np.float32]) -> dict[str, Any]:
@@ -91,33 +135,43 @@ def wilson(hits: int, count: int) -> list[float]:
 
 def calibration_error(truth: Labels, probabilities: NDArray[np.float32]) -> float:
     """The expected calibration error of the best label's score (Guo et al., 2017), 0..1."""
+    gaps = [abs(right - score) * n for score, right, n in reliability(truth, probabilities)]
+    return float(sum(gaps) / len(truth))
+
+
+def reliability(
+    truth: Labels, probabilities: NDArray[np.float32]
+) -> list[tuple[float, float, int]]:
+    """The best label's score by bins that are equally wide: for each that holds pictures, their
+    mean score, the share of them that is right, both 0..1, and how many they are.
+    """
     score, right = probabilities.max(1), probabilities.argmax(1) == truth
     bins = np.minimum((score * BINS).astype(int), BINS - 1)
-    gaps = [
-        abs(float(right[bins == index].mean() - score[bins == index].mean()))
-        * float((bins == index).mean())
-        for index in np.unique(bins)
+    return [
+        (float(score[own].mean()), float(right[own].mean()), int(own.sum()))
+        for own in (bins == index for index in np.unique(bins))
     ]
-    return float(sum(gaps))
 
 
-def write(
-    folder: Path, names: list[str], truth: Labels, probabilities: NDArray[np.float32]
-) -> None:
+def write(folder: Path, names: list[str], tested: Tested) -> None:
     """Writes the report of a test into `folder`: figures first, then pictures of them.
 
-    In report.json ``precision_recall`` holds each class's curve as [recall, precision] points. Of
+    In report.json ``reliability`` holds the bins of `reliability`, and ``precision_recall`` each
+    class's curve as [recall, precision] points. Of
     more than `MANY` classes it holds neither these nor the ``confusion_matrix``, but the most
     frequent ``confusions`` as [true class, predicted class, count].
     """
     for file in FILES:  # of an older report
         (folder / file).unlink(missing_ok=True)
+    truth, probabilities = tested.truth, tested.probabilities
     predicted = probabilities.argmax(1)
     matrix = confusion_matrix(truth, predicted, labels=range(len(names)))
     pairs = [(names[true], names[told], count) for true, told, count in confusions(matrix)]
-    text = table(truth, probabilities, names)
+    text = table(tested, names)
     figures = classification_report(truth, predicted, output_dict=True, **_layout(names))
     figures["average_precision"] = average_precision(truth, probabilities)
+    bins = reliability(truth, probabilities)
+    figures["reliability"] = [(round(s, 5), round(r, 5), n) for s, r, n in bins]
     if len(names) > MANY:
         figures["confusions"] = pairs[:CONFUSIONS]
     else:
@@ -125,6 +179,7 @@ def write(
         figures["precision_recall"] = precision_recall(truth, probabilities)
     (folder / "report.txt").write_text(text, encoding="utf-8")
     _write_json(folder / "report.json", figures)
+    draw_reliability(bins, folder / "reliability.png")
     if len(names) > MANY:
         draw_confusions(pairs[:DRAWN_CONFUSIONS], folder / "confusions.png")
     else:
@@ -184,8 +239,7 @@ def _thinned(right: NDArray[np.bool_], score: NDArray[np.float32]) -> list[list[
 def write_hardest(
     folder: Path,
     names: list[str],
-    truth: Labels,
-    probabilities: NDArray[np.float32],
+    tested: Tested,
     *,
     pictures: Callable[[Indices], Pictures],
     data: str,
@@ -200,6 +254,7 @@ def write_hardest(
     if data not in CREDITS:
         file.unlink(missing_ok=True)
         return
+    truth, probabilities = tested.truth, tested.probabilities
     order = probabilities[np.arange(len(truth)), truth].argsort(kind="stable")[:HARDEST]
     shown = pictures(order)
     told = [
@@ -248,14 +303,37 @@ def draw_precision_recall(
     _save(figure, file)
 
 
-def table(truth: Labels, probabilities: NDArray[np.float32], names: list[str]) -> str:
-    """Precision, recall, F1 and support of each class, and the accuracy's interval, as text."""
-    predicted = probabilities.argmax(1)
+def draw_reliability(bins: list[tuple[float, float, int]], file: Path) -> None:
+    """The share that is right against the score, and how many pictures have such a score."""
+    scores, rights, counts = zip(*bins, strict=True)
+    error = sum(abs(right - score) * n for score, right, n in bins) / sum(counts)
+    figure, (panel, below) = plt.subplots(
+        2, 1, figsize=(4.5, 5.5), layout="constrained", sharex=True, height_ratios=(3, 1)
+    )
+    panel.plot([0, 1], [0, 1], color="grey", linestyle=":", label="well calibrated")
+    panel.plot(scores, rights, marker="o", label="measured")
+    panel.set(title="Reliability", ylabel="share right", xlim=(0, 1.02), ylim=(0, 1.02))
+    panel.text(0.05, 0.7, f"calibration error {error:.2%}", transform=panel.transAxes)
+    panel.grid(alpha=0.3)
+    panel.legend(loc="upper left")
+    below.bar(scores, counts, width=0.6 / BINS)
+    below.set(xlabel="score of the best label", ylabel="pictures", yscale="log")
+    _save(figure, file)
+
+
+def table(tested: Tested, names: list[str]) -> str:
+    """Precision, recall, F1 and support of each class, the accuracy's interval, and what was
+    refused, as text.
+    """
+    truth, predicted = tested.truth, tested.probabilities.argmax(1)
     shown = _layout([_shown(name) for name in names])
     text: str = classification_report(truth, predicted, digits=4, **shown)
     low, high = wilson(int((predicted == truth).sum()), len(truth))
     lines = [f"95 % interval of the accuracy: {low:.2%} to {high:.2%}"]
     lines += textwrap.wrap(few(low, high), 60)
+    for what, refused in (("these", tested.refused), ("others", tested.caught)):
+        if refused is not None and len(refused):
+            lines.append(f"refused: {refused.mean():.2%} of {len(refused)} {what}")
     return text + "\n" + "\n".join(lines) + "\n"
 
 

@@ -32,8 +32,8 @@ def make(
             shape = DOODLES[random.integers(len(DOODLES))](random)
             made.append(([shaky(stroke, random) for stroke in shape], donor))
         elif kind < 0.85:
-            chosen = random.integers(len(by_donor[donor]), size=2)
-            made.append((pair(*(by_donor[donor][at][1] for at in chosen), random), donor))
+            left, right = random.integers(len(by_donor[donor]), size=2)
+            made.append((pair(by_donor[donor][left][1], by_donor[donor][right][1], random), donor))
         else:
             label, strokes = by_donor[donor][random.integers(len(by_donor[donor]))]
             if (part := part_of(label, strokes, random)) is not None:
@@ -168,7 +168,7 @@ def _spiral(random: Random) -> Strokes:
 
 
 def _blot(random: Random) -> Strokes:
-    size = random.uniform(0.6, 1, 3)
+    size = random.uniform(0.6, 1, 2)
     rings = [_arc(0, 0, size[0] * share, flat=size[1]) for share in np.linspace(0.04, 1, 12)]
     drops = [
         _arc(x, y, random.uniform(0.02, 0.12))
@@ -229,7 +229,8 @@ def _shape(random: Random) -> Strokes:
 
 def _dots(random: Random) -> Strokes:
     count = int(random.integers(4, 12))
-    return [_arc(*place, random.uniform(0.02, 0.08)) for place in random.uniform(-1, 1, (count, 2))]
+    places = random.uniform(-1, 1, (count, 2))
+    return [_arc(x, y, random.uniform(0.02, 0.08)) for x, y in places]
 
 
 def _cloud(random: Random) -> Strokes:

@@ -175,7 +175,8 @@ def joined(data: Data, further: Data, name: str) -> Data:
     test parts are further ones, by the source's `name`.
     """
     held = dict(data.others)
-    held |= {name: further.test}
+    if len(further.test):
+        held[name] = further.test
     held |= {f"{name}_{other}": part for other, part in further.others.items()}
     return replace(
         data,
@@ -183,6 +184,7 @@ def joined(data: Data, further: Data, name: str) -> Data:
         validation=_together(data.validation, further.validation),
         description={
             **data.description,
+            "name": f"{data.description['name']}; {further.description['name']}",
             "training": data.description["training"] + len(further.training),
             "validation": data.description["validation"] + len(further.validation),
             "also": [*data.description.get("also", []), further.description],

@@ -89,13 +89,17 @@ def by_fold(given: Given, recipe: DataRecipe, kind: str) -> Split:
     whole, subjects = given.whole, _subjects(given) if kind == "subject" else None
     folds = _folds(whole.labels, kind, recipe, subjects)
     test, validation = folds[recipe.fold], folds[(recipe.fold + 1) % recipe.folds]
+    if not recipe.tests:
+        test, validation = test[:0], test
     rest = torch.ones(len(whole), dtype=torch.bool)
     rest[torch.cat([test, validation])] = False
+    does = "tests, the next validates" if recipe.tests else "validates"
     how: dict[str, Any] = {
         "split": f"{'by subject' if kind == 'subject' else kind}: fold {recipe.fold} of "
-        f"{recipe.folds} tests, the next validates, seed {recipe.split_seed}"
+        f"{recipe.folds} {does}, seed {recipe.split_seed}"
     }
     if subjects is not None:
+        how["held_out"] = sorted({subjects[at] for at in [*test.tolist(), *validation.tolist()]})
         how["subjects"] = len(set(subjects))
     return Split(whole.subset(rest), whole.subset(validation), whole.subset(test), how)
 
