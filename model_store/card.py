@@ -33,13 +33,13 @@ class Input(msgspec.Struct, frozen=True):
 class Card(msgspec.Struct, frozen=True, kw_only=True):
     """The description of a checkpoint.
 
-    The module takes a batch of pictures as `input` says and gives probabilities of shape
-    (N, len(labels)); of a network that `rejects`, a column more: how likely a picture shows none
-    of the labels. `task` names one of `tasks`. `metrics` are fractions in 0..1 unless their
-    name says otherwise. `thresholds` are scores in 0..1: below ``unsure`` the best prediction is
-    reported as unsure, and above ``none`` a picture as none of the labels. `sha256` and `size` (in bytes) describe the checkpoint file, `onnx_sha256`
-    and `onnx_size` its ONNX form; they are only in the card beside them, since a file cannot
-    contain its own hash.
+    The module takes a batch of pictures as `input` says and gives probabilities of shape (N,
+    len(labels)); of a network that `rejects`, a column more: how likely a picture shows none of the
+    labels. `task` names one of `tasks`. `metrics` are fractions in 0..1 unless their name says
+    otherwise. `thresholds` are scores in 0..1: below ``unsure`` the best prediction is reported as
+    unsure, and above ``none`` a picture as none of the labels. `sha256` and `size` (in bytes)
+    describe the checkpoint file, `onnx_sha256` and `onnx_size` its ONNX form; they are only in the
+    card beside them, since a file cannot contain its own hash.
     """
 
     name: str

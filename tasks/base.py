@@ -46,10 +46,14 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Subject:
-    """Something to classify: the network's pixels, uint8 (C, H, W), and where it was found."""
+    """Something to classify: the network's pixels, uint8 (C, H, W), and where it was found.
+
+    `verdict` is the best that its answer can have: how well it is seen, whatever the scores.
+    """
 
     pixels: Pixels
     box: Box
+    verdict: Verdict = field(default="sure", kw_only=True)
 
 
 @dataclass(frozen=True)
@@ -133,14 +137,15 @@ class Task:
         likely each of them shows `none` of the labels (N,).
         """
         verdicts = [
-            self.verdict(rank(labels, own), thresholds, none=float(share))
-            for own, share in zip(probabilities, none, strict=True)
+            self.verdict(subject, rank(labels, own), thresholds, none=float(share))
+            for subject, own, share in zip(subjects, probabilities, none, strict=True)
         ]
         predictions = rank(labels, probabilities[0])
         return Answer(predictions, verdicts[0], subjects, probabilities, verdicts, subjects[0])
 
     def verdict(
         self,
+        subject: Subject,
         predictions: Sequence[Prediction],
         thresholds: Mapping[str, float],
         *,
@@ -151,6 +156,8 @@ class Task:
         """
         if none > thresholds.get("none", 1.0):
             return "none"
+        if subject.verdict != "sure":
+            return subject.verdict
         is_sure = predictions[0].score >= thresholds.get("unsure", UNSURE)
         return "sure" if is_sure else "unsure"
 

@@ -100,14 +100,14 @@ class DigitTask(Task):
         chosen = digits_of(subjects, probabilities * (1 - none[:, np.newaxis]), labels)
         own = probabilities[chosen]
         predictions = readings(labels, own) if len(chosen) > 1 else rank(labels, own[0])
+        parts = [subjects[at] for at in chosen]
         verdicts = [
-            self.verdict(rank(labels, each), thresholds, none=float(share))
-            for each, share in zip(own, none[chosen], strict=True)
+            self.verdict(part, rank(labels, each), thresholds, none=float(share))
+            for part, each, share in zip(parts, own, none[chosen], strict=True)
         ]
         beside = isinstance(whole, Strokes) and whole.beside
         kinds: tuple[Verdict, ...] = ("none", "unsure", "sure")
         verdict: Verdict = "none" if beside else next(kind for kind in kinds if kind in verdicts)
-        parts = [subjects[at] for at in chosen]
         return Answer(predictions, verdict, parts, own, verdicts, whole)
 
 

@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from PIL import Image
 
 from tasks import face_finder
-from tasks.base import Box, InputSpec, Pixels, Subject, Task, as_pixels, on_white, scaled_box
+from tasks.base import (
+    Box,
+    InputSpec,
+    Pixels,
+    Subject,
+    Task,
+    Verdict,
+    as_pixels,
+    on_white,
+    scaled_box,
+)
 from tasks.decode import Picture
 from tasks.face_detector import NoDetectorError
 from tasks.problems import NothingToClassify, NotReady
@@ -59,7 +70,7 @@ class FaceTask(Task):
     def find(self, picture: Picture, spec: InputSpec, *, whole: bool = False) -> Sequence[Subject]:
         """See `Task.find`."""
         if whole:
-            return super().find(picture, spec)
+            return [replace(*super().find(picture, spec), verdict=_verdict(picture))]
         photo = on_white(picture.image)
         try:
             faces = face_finder.find(photo)[:MOST_FACES]
@@ -75,12 +86,24 @@ class FaceTask(Task):
             )
         channels, size, _ = spec.shape
         return [
-            Subject(face_finder.cut(photo, face, size, channels), _box(face, picture))
+            Subject(
+                face_finder.cut(photo, face, size, channels),
+                _box(face, picture),
+                verdict=face.verdict,
+            )
             for face in faces
         ]
 
 
 TASK = FaceTask()
+
+
+def _verdict(crop: Picture) -> Verdict:
+    """How well a face is seen in its crop; where none can be found, the scores alone tell."""
+    try:
+        return face_finder.verdict_of_crop(on_white(crop.image))
+    except NoDetectorError:
+        return "sure"
 
 
 def _box(face: face_finder.Face, picture: Picture) -> Box:

@@ -12,15 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tasks.face_detector import NoDetectorError, detect
+from tasks import face_view
+from tasks.base import Verdict, as_pixels
+from tasks.face_detector import Detection, NoDetectorError, detect
 
-__all__ = ["Face", "NoDetectorError", "cut", "find"]
+__all__ = ["Face", "NoDetectorError", "cut", "find", "verdict_of_crop"]
 
 SIDE = 640  # the longer side for the first search, pixels
 LARGE_SIDE = 1280  # the same if all faces found are small, or none is found
+LONG = 3  # a photo's longer side, relative to its shorter one, from which on it is long
+SHARED = 0.25  # of a tile's length that is also in the next one
 LEAST_SCORE = 60  # of 100; below it, false alarms outnumber faces
 SURE_SCORE = 84  # the same for further searches, which have more false alarms
-CLOSE = 400  # side of the close-up in which a face's tilt is measured, pixels
+CLOSE = 288  # side of the close-up in which a face is judged and its tilt measured, pixels
+CLOSE_MARGIN = 1.5  # that side, relative to the face's
 LEVELLED = 8  # the number of largest faces whose tilt is measured
 UPRIGHT_SCORE = 0.88  # a face with a lower score may lie on its side
 NEARLY_LEVEL = 8  # degrees; a face that was turned by more is measured again
@@ -35,7 +40,10 @@ Bytes = NDArray[np.uint8]
 
 @dataclass(frozen=True)
 class Face:
-    """A face: its box in the photo in pixels, its tilt in degrees (clockwise), its score 0..1."""
+    """A face: its box in the photo in pixels, its tilt in degrees (clockwise), its score 0..1.
+
+    `verdict` says whether it is seen well enough for its expression to be judged.
+    """
 
     x: float
     y: float
@@ -43,6 +51,7 @@ class Face:
     height: float
     tilt: float
     score: float
+    verdict: Verdict = "sure"
 
     @property
     def side(self) -> float:
@@ -53,13 +62,15 @@ class Face:
 def find(photo: Image.Image) -> list[Face]:
     """All faces of an upright photo (mode L or RGB), largest first; raises `NoDetectorError`.
 
-    A margin around the photo helps to find a face that fills it. A photo without upright faces is
-    also searched rotated.
+    A margin around the photo helps to find a face that fills it. A long photo is also searched in
+    tiles, and so is a large one without faces; one without upright faces is searched rotated.
     """
     longest = max(photo.size)
     faces = _look(photo, min(SIDE, max(longest, SIDE // 4)))
     if longest > SIDE and (not faces or min(face.side for face in faces) * SIDE < SMALL * longest):
         faces = _without_doubles(_look(photo, min(longest, LARGE_SIDE)) + faces)
+    if longest > 2 * LARGE_SIDE and (not faces or longest > LONG * min(photo.size)):
+        faces = _without_doubles(_sure(_look_in_tiles(photo)) + faces)
     if not faces:
         faces = _sure(_look(photo, SIDE // 2, margin=0.3))
     for tilt in TILTS:
@@ -67,33 +78,50 @@ def find(photo: Image.Image) -> list[Face]:
             break
         faces = _sure(_look_tilted(photo, tilt))
     faces = sorted(faces, key=lambda face: -face.side)
-    return [_levelled(photo, face) for face in faces[:LEVELLED]] + faces[LEVELLED:]
+    return [_examined(photo, face, level=at < LEVELLED) for at, face in enumerate(faces)]
+
+
+def verdict_of_crop(crop: Image.Image) -> Verdict:
+    """What `Face.verdict` is for the crop of one face; raises `NoDetectorError`.
+
+    Its edges are where it was cut on purpose, so that a face may reach beyond them.
+    """
+    side = max(crop.size) / MARGIN
+    x, y = (crop.width - side) / 2, (crop.height - side) / 2
+    close = _close_up(crop, Face(x, y, side, side, 0.0, 1.0))
+    return face_view.verdict(close, _in_the_middle(close))
 
 
 def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float = MARGIN) -> Bytes:
     """The crop of a face, uint8 (channels, size, size), framed as in FER2013 and turned upright by
     the part of its tilt that exceeds `NATURAL`.
     """
+    tilt = math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt)
+    mode = "L" if channels == 1 else "RGB"
+    return as_pixels(_upright(photo, face, size, margin, tilt, mode=mode), channels)
+
+
+def _upright(
+    photo: Image.Image, face: Face, size: int, margin: float, tilt: float, *, mode: str
+) -> Image.Image:
+    """A square of `size` pixels around a face, `margin` times as large as it, turned by `tilt`."""
     side = face.side * margin
     x, y = face.x + face.width / 2, face.y + face.height / 2
     # A face much larger than the crop is reduced first, since the transform samples few pixels.
     factor = max(1, int(side / (2 * size)))
     reach = side  # half the crop's diagonal, and room for the filter
     box = [round(edge) for edge in (x - reach, y - reach, x + reach, y + reach)]
-    near = _padded(photo, box).convert("L" if channels == 1 else "RGB").reduce(factor)
+    near = _padded(photo, box).convert(mode).reduce(factor)
     x, y, side = (x - box[0]) / factor, (y - box[1]) / factor, side / factor
     scale = side / size
-    angle = math.radians(math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt))
+    angle = math.radians(tilt)
     along, across = scale * math.cos(angle), scale * math.sin(angle)
     middle = size / 2
     matrix = (
         along, -across, x - along * middle + across * middle,
         across, along, y - across * middle - along * middle,
     )  # fmt: skip
-    upright = near.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
-    return np.ascontiguousarray(
-        np.asarray(upright).reshape(size, size, channels).transpose(2, 0, 1)
-    )
+    return near.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
 
 
 def _padded(photo: Image.Image, box: list[int]) -> Image.Image:
@@ -139,6 +167,24 @@ def _look(photo: Image.Image, side: int, margin: float = 0.06) -> list[Face]:
     return _without_doubles(faces)
 
 
+def _look_in_tiles(photo: Image.Image) -> list[Face]:
+    """The faces of `photo`, searched in overlapping parts of it along its longer side."""
+    is_wide = photo.width > photo.height
+    longer, shorter = max(photo.size), min(photo.size)
+    length = min(longer, max(shorter, SIDE))
+    count = math.ceil((longer / length - SHARED) / (1 - SHARED))
+    faces = []
+    for start in np.linspace(0, longer - length, count).round().tolist():
+        x, y = (start, 0) if is_wide else (0, start)
+        width, height = (length, shorter) if is_wide else (shorter, length)
+        tile = photo.crop((x, y, x + width, y + height))
+        faces += [
+            replace(face, x=face.x + x, y=face.y + y)
+            for face in _look(tile, min(length, LARGE_SIDE))
+        ]
+    return faces
+
+
 def _look_tilted(photo: Image.Image, tilt: float) -> list[Face]:
     """The faces of `photo` rotated by `tilt` degrees, clockwise, in the photo's coordinates."""
     scale = min(1.0, SIDE / 2 / max(photo.size))
@@ -158,14 +204,30 @@ def _look_tilted(photo: Image.Image, tilt: float) -> list[Face]:
     return faces
 
 
-def _levelled(photo: Image.Image, face: Face) -> Face:
-    """The face with its tilt, measured close up."""
-    face = _turned(photo, face)
+def _examined(photo: Image.Image, face: Face, *, level: bool) -> Face:
+    """The face with its verdict and, if it is to be levelled, with its tilt."""
+    if level:
+        face = _turned(photo, face)
     for _ in range(2):
-        before, face = face, _tilted(photo, face)
-        if abs(face.tilt - before.tilt) < NEARLY_LEVEL:
+        close = _close_up(photo, face)
+        found = _in_the_middle(close)
+        tilt = _tilt(found) if level and found else 0.0
+        face = replace(face, tilt=face.tilt + tilt)
+        if abs(tilt) < NEARLY_LEVEL:
             break
-    return replace(face, tilt=(face.tilt + 180) % 360 - 180)
+    verdict = face_view.verdict(close, found)
+    if verdict == "sure" and (face.side < face_view.SMALL or _is_cut_off(face, photo)):
+        verdict = "unsure"
+    return replace(face, tilt=(face.tilt + 180) % 360 - 180, verdict=verdict)
+
+
+def _is_cut_off(face: Face, photo: Image.Image) -> bool:
+    """Whether the photo's edge cuts off a part of the face that its expression is read from."""
+    aside, above = face_view.ASIDE * face.width, face_view.ABOVE * face.height
+    return (
+        min(face.x, photo.width - face.x - face.width) < -aside
+        or min(face.y, photo.height - face.y - face.height) < -above
+    )
 
 
 def _turned(photo: Image.Image, face: Face) -> Face:
@@ -175,55 +237,52 @@ def _turned(photo: Image.Image, face: Face) -> Face:
     """
     if face.score >= UPRIGHT_SCORE or face.tilt:
         return face
-    near = _close_up(photo, face, CLOSE // 2)
-    scores = {turn: _middle_score(near.rotate(turn)) for turn in (0, 90, 180, -90)}
+    near = _close_up(photo, face)
+    found = {turn: _in_the_middle(near.rotate(turn)) for turn in (0, 90, 180, -90)}
+    scores = {turn: each.score if each else 0 for turn, each in found.items()}
     best = max(scores, key=lambda turn: scores[turn])
     if scores[best] < max(SURE_SCORE, scores[0] + 4):
         return face
     return replace(face, tilt=float(best))
 
 
-def _middle_score(close: Image.Image) -> int:
-    """The detector's score of the face in the centre of a square picture; 0 without one."""
+def _in_the_middle(close: Image.Image) -> Detection | None:
+    """The face in the centre of a close-up, as the detector sees it, or none."""
     middle, reach = close.width / 2, close.width / 5
-    return max(
-        (
-            score
-            for score, x, y, width, height, *_ in detect(np.asarray(close))
-            if math.hypot(x + width / 2 - middle, y + height / 2 - middle) < reach
-        ),
-        default=0,
-    )
+    found = [
+        face
+        for face in detect(np.asarray(close))
+        if math.hypot(face.x + face.width / 2 - middle, face.y + face.height / 2 - middle) < reach
+    ]
+    return max(found, key=lambda face: face.score, default=None)
 
 
-def _close_up(photo: Image.Image, face: Face, size: int) -> Image.Image:
-    """The face with an equal margin around it, as a square of `size` pixels, not turned."""
+def _close_up(photo: Image.Image, face: Face) -> Image.Image:
+    """The face with an equal margin around it, in colour, turned upright by its tilt."""
+    if face.tilt:
+        return _upright(photo, face, CLOSE, CLOSE_MARGIN, face.tilt, mode="RGB")
     x, y = face.x + face.width / 2, face.y + face.height / 2
-    box = [round(x - face.side), round(y - face.side), round(x + face.side), round(y + face.side)]
-    near = _padded(photo, box).convert("RGB")
-    return near.resize((size, size), Image.Resampling.BILINEAR, reducing_gap=2)
+    reach = CLOSE_MARGIN * face.side / 2
+    near = _padded(photo, [round(edge) for edge in (x - reach, y - reach, x + reach, y + reach)])
+    near = near.convert("RGB")
+    return near.resize((CLOSE, CLOSE), Image.Resampling.BILINEAR, reducing_gap=2)
 
 
-def _tilted(photo: Image.Image, face: Face) -> Face:
-    """The face with its tilt corrected by its landmarks.
+def _tilt(face: Detection) -> float:
+    """By how many degrees a face in a close-up is tilted, by its landmarks.
 
     The landmarks are accurate close up. In small faces they are placed as in an upright face, and
     in strongly tilted ones they follow the tilt only halfway.
     """
-    close = _close_up(photo, face, CLOSE).rotate(face.tilt, Image.Resampling.BILINEAR)
-    found = detect(np.asarray(close))
-    if not found:
-        return face
-    best = max(found, key=lambda each: (each.width * each.height, each.score))
-    marks = np.array(best.landmarks)
+    marks = np.array(face.landmarks)
     eyes, mouth = marks[:2], marks[3:]
     across, down = eyes[1] - eyes[0], mouth.mean(0) - eyes.mean(0)
     by_eyes, by_mouth = math.atan2(across[1], across[0]), math.atan2(-down[0], down[1])
     tilt = math.degrees((by_eyes + by_mouth) / 2)
     # Landmarks of a head turned to the side say nothing about tilt.
     if abs(by_eyes - by_mouth) > math.radians(25) or abs(tilt) > 50:
-        return face
-    return replace(face, tilt=face.tilt + tilt)
+        return 0.0
+    return tilt
 
 
 def _sure(faces: list[Face]) -> list[Face]:

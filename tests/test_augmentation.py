@@ -82,3 +82,22 @@ def test_thickness_both_grows_and_wears_strokes(batch):
     ink = Augmentation(thickness=1.0)(batch, generator()).sum((1, 2, 3))
     assert (ink > batch[0].sum()).any()
     assert (ink < batch[0].sum()).any()
+
+
+def test_some_pictures_lose_what_a_small_face_has_not(batch):
+    stripes = torch.zeros(64, 1, 48, 48)
+    stripes[:, :, :, ::2] = 1.0
+    changed = Augmentation(shrink=4.0)(stripes, generator(1)).std((1, 2, 3))
+    kept = changed > 0.45
+    assert 16 < kept.sum() < 48
+    assert (changed[~kept] < 0.4).all()
+
+
+def test_light_changes_greys_from_side_to_side_but_not_black_and_white():
+    grey = torch.full((32, 1, 28, 28), 0.5)
+    lit = Augmentation(light=0.5)(grey, generator())
+    assert (lit[:, :, :, :9].mean((1, 2, 3)) - lit[:, :, :, -9:].mean((1, 2, 3))).abs().max() > 0.1
+    assert lit.mean() == pytest.approx(0.5, abs=0.05)
+    assert len(torch.unique(lit.flatten(1), dim=0)) == 32
+    ends = torch.tensor([0.0, 1.0]).view(2, 1, 1, 1).expand(2, 1, 28, 28)
+    assert torch.allclose(Augmentation(light=0.5)(ends, generator()), ends, atol=0.03)

@@ -192,7 +192,7 @@ def test_fer2013_keeps_its_official_split(npz, table):
 
 
 def test_the_csv_and_the_folder_give_what_the_npz_gives(npz, csv_folder, tmp_path):
-    for labels in ("original", "mixed", "ferplus"):
+    for labels in ("original", "mixed", "votes", "ferplus"):
         asked = DataRecipe(name="fer2013", labels=labels)
         from_npz, from_csv = load(asked, npz), load(asked, csv_folder)
         for one, other in zip(parts(from_npz), parts(from_csv), strict=True):
@@ -230,6 +230,44 @@ def test_mixed_labels_are_half_the_votes(npz):
     assert len(data.validation) == len(data.test) == 35
     assert data.test.shares is None
     assert len(data.others["ferplus"]) == 35
+
+
+def test_votes_are_shares_of_the_seven_emotions(npz, table):
+    data = load(DataRecipe(name="fer2013", labels="votes"), npz)
+    assert data.labels == fer2013.LABELS
+    assert len(data.training) == 68  # left out: the duplicate, and what is no face
+    assert data.training.shares is not None
+    row = data.training.shares[0]  # 3 votes for neutral, 3 for fear, labelled fear
+    assert row[fer2013.LABELS.index("fear")] == row[fer2013.LABELS.index("neutral")] == 0.5
+    assert data.test.shares is None
+    assert torch.equal(data.others["original"].labels, torch.from_numpy(table["label"][-35:]))
+
+
+def test_votes_are_tested_where_most_people_agree(table, tmp_path):
+    votes = table["votes"].copy()
+    votes[-1] = [5, 5, 0, 0, 0, 0, 0, 0, 0, 0]  # nobody has more than half
+    votes[-2] = [0, 0, 0, 0, 0, 0, 0, 10, 0, 0]  # contempt is none of the seven
+    votes[-3] = [2, 0, 8, 0, 0, 0, 0, 0, 0, 0]  # surprise, by votes
+    np.savez(tmp_path / "fer2013.npz", **{**table, "votes": votes})
+    data = load(DataRecipe(name="fer2013", labels="votes"), tmp_path)
+    assert len(data.test) == 33
+    assert data.test.labels[-1] == fer2013.LABELS.index("surprise")
+    assert len(data.others["original"]) == 35
+
+
+def test_a_further_set_of_faces_counts_several_times(npz, tree):
+    further = replace(
+        FOLDERS, split="subject", folds=4, times=3, rename={"calm": "neutral", "joy": "happy"}
+    )
+    data = load(DataRecipe(name="fer2013", labels="votes", also=[further]), [npz, tree])
+    assert data.labels == fer2013.LABELS
+    added = data.training.subset(torch.arange(68, len(data.training)))
+    assert len(added) == 3 * 36
+    kinds = [fer2013.LABELS.index(name) for name in ("happy", "neutral")]
+    assert added.labels.unique().tolist() == kinds
+    assert len(torch.unique(added.pictures.flatten(1), dim=0)) == 36
+    assert len(data.validation) == 35 + 18  # nothing is validated more than once
+    assert len(data.others["folders"]) == 18
 
 
 def test_ferplus_counts_where_people_agree(npz):

@@ -95,7 +95,15 @@ def test_16_bits_are_for_gpus_with_tensor_cores(monkeypatch, capability, has_bf1
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _: capability)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: has_bf16)
     assert devices.half_precision(torch.device("cuda:0")) == expected
-    assert devices.half_precision(torch.device("cpu")) is None
+
+
+def test_16_bits_on_a_cpu_are_asked_for(monkeypatch):
+    cpu = torch.device("cpu")
+    monkeypatch.delenv("GLIMPSE_BFLOAT16", raising=False)
+    assert devices.half_precision(cpu) is None
+    monkeypatch.setenv("GLIMPSE_BFLOAT16", "1")
+    assert devices.half_precision(cpu) == torch.bfloat16
+    assert "16 bits" in devices.describe(cpu)
 
 
 def test_a_network_learns_in_16_bits(tmp_path, monkeypatch):

@@ -165,6 +165,7 @@ def test_the_page_says_what_the_card_says(client):
     low, high = told.metrics["test_accuracy_interval"]
     assert f"{100 * low:.2f} to {100 * high:.2f}" in " ".join(page.split())
     assert "python -m training train digits --publish --store STORE" in page
+    assert "python -m app predict DIR --csv --store STORE<" in client.get("/batch").text
     shipped = create_app().test_client().get("/models/digits").text
     assert "python -m training train digits --publish<" in shipped
     assert "python -m training evaluate model_store/digits<" in shipped

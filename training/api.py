@@ -203,7 +203,8 @@ def train(
         )
         if advice := report.few(low, high):
             tell(advice)
-        tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
+        if target:
+            tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
     if publish is None or not trained.reached:
         return trained
     place = Path(publish) / card.name

@@ -71,7 +71,12 @@ def _parser() -> argparse.ArgumentParser:
 
 def add_commands(commands: Commands) -> None:
     """Adds training's commands; `run` takes the arguments that they give."""
-    train = commands.add_parser("train", help="train a recipe, report on it and export it")
+    train = commands.add_parser(
+        "train",
+        help="train a recipe, report on it and export it",
+        epilog="While it trains, curves.png in the results' folder is drawn again after an epoch, "
+        "at most every ten seconds, and history.csv has every epoch.",
+    )
     train.add_argument("recipe", metavar="RECIPE", help="a shipped recipe's name, or a .toml file")
     _add_data(train)
     train.add_argument("--out", type=Path, metavar="DIR", help="folder for the results (runs/NAME)")

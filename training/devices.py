@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import torch
 
 from training.errors import TrainingError
@@ -54,14 +56,18 @@ def describe(device: torch.device) -> str:
         half = " in 16 bits" if half_precision(device) else ""
         return f"{device} ({torch.cuda.get_device_name(device)}){half}"
     if device.type == "cpu":
-        return f"cpu ({torch.get_num_threads()} threads)"
+        half = " in 16 bits" if half_precision(device) else ""
+        return f"cpu ({torch.get_num_threads()} threads){half}"
     return str(device)
 
 
 def half_precision(device: torch.device) -> torch.dtype | None:
-    """The 16-bit type in which a network is trained there, or none where it would not pay: only
-    GPUs with tensor cores, from CUDA's compute capability 7 on.
+    """The 16-bit type in which a network is trained there, or none where it would not pay: GPUs
+    with tensor cores, from CUDA's compute capability 7 on, and CPUs where the environment sets
+    `GLIMPSE_BFLOAT16` to 1, which pays on those with AVX-512 BF16.
     """
+    if device.type == "cpu" and os.environ.get("GLIMPSE_BFLOAT16") == "1":
+        return torch.bfloat16
     if device.type != "cuda" or torch.cuda.get_device_capability(device) < (7, 0):
         return None
     is_supported = torch.cuda.is_bf16_supported(including_emulation=False)

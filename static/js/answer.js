@@ -3,6 +3,13 @@
 import { doubt, percent } from "./score.js";
 import { t } from "./texts.js";
 
+/** What a digit's answer is worth, in words. */
+export function surenessOf(result) {
+  const { verdict, label, score } = result;
+  if (verdict === "none") return t("js.answer.none", { label, score: percent(score) });
+  return doubt(result) || t("js.answer.score");
+}
+
 export class Answer {
   #root;
   #rows; // of each label
@@ -25,7 +32,8 @@ export class Answer {
     this.#part("label").textContent = label;
     this.#root.style.setProperty("--length", label.length);
     this.#part("score").textContent = percent(score);
-    this.#part("sureness").textContent = doubt(result) || t("js.answer.score");
+    this.#part("sureness").textContent = surenessOf(result);
+    this.#root.dataset.verdict = result.verdict;
     const scores = subjects.map((subject) => subject.score);
     this.#list(subjects);
     this.#select(subjects, scores.indexOf(Math.min(...scores)));
@@ -44,6 +52,7 @@ export class Answer {
     which.textContent = which.dataset.text;
     for (const label of this.#rows.keys()) this.#bar(label, null, false);
     this.#root.dataset.state = "empty";
+    delete this.#root.dataset.verdict;
   }
 
   /** A button for each digit of a number. */

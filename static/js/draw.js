@@ -1,17 +1,23 @@
 /** The page for drawing a digit: wires the pad, its buttons and keys to the answer. */
 
-import { Answer } from "./answer.js";
+import { Answer, surenessOf } from "./answer.js";
+import { copyText } from "./clipboard.js";
+import { keep, kept, linkTo, readFrom } from "./drawing.js";
 import { KeyboardPen } from "./keyboard.js";
 import { Pad } from "./pad.js";
 import { lightened } from "./photo.js";
+import { pictureOf } from "./poster.js";
 import { showProblem } from "./problem.js";
 import { Reader } from "./reader.js";
+import { showSamples } from "./samples.js";
 import { percent } from "./score.js";
 import { Sheet } from "./sheet.js";
 import { t } from "./texts.js";
 import { saveAs } from "./transfer.js";
 
 const SETTLED = 700; // ms without a change after which an answer is read out
+const LONG = 800; // ms of waiting that are told
+const RETRY = 3000; // ms at least from a lost picture to the next try
 
 const element = (id) => document.getElementById(id);
 const canvas = element("pad");
@@ -20,13 +26,15 @@ const error = element("error");
 const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
 const answer = new Answer(element("answer"));
-const reader = new Reader(canvas.dataset.predictUrl, hear);
+const reader = new Reader(canvas.dataset.predictUrl, hear, (share) => (sent = share));
 const why = element("why");
-const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), (problem) =>
-  showProblem(error, problem),
-);
+const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), tellProblem);
 let settling = 0;
+let waiting = 0;
+let again = 0;
+let sent = 1; // the share of a picture that the server has
 let picture = null; // gives what is on the pad
+let shown = null; // the result that is shown
 
 pad.addEventListener("change", () => {
   clearTimeout(settling);
@@ -56,7 +64,16 @@ why.addEventListener("change", () => {
 
 element("undo").addEventListener("click", undo);
 element("clear").addEventListener("click", clear);
-element("save").addEventListener("click", save);
+element("save").addEventListener("click", () => save(() => pad.picture(), t("js.draw.file")));
+element("poster").addEventListener("click", () =>
+  save(() => pictureOf(pad.strokes, shown, shown && surenessOf(shown)), t("js.draw.poster")),
+);
+element("link").addEventListener("click", copyLink);
+showSamples(element("samples"), (strokes, name) => {
+  pen.lift();
+  pad.replace(strokes);
+  say(t("js.samples.drawn", { name }));
+});
 
 document.addEventListener("keydown", (event) => {
   const control = (event.ctrlKey || event.metaKey) && !event.shiftKey && !event.altKey;
@@ -72,10 +89,41 @@ canvas.addEventListener("keydown", (event) => {
   clear();
 });
 
+addEventListener("online", retry);
+addEventListener("pagehide", () => keep(pad.strokes));
+addEventListener("hashchange", () => {
+  const strokes = readFrom(location.hash.slice(1));
+  if (strokes) pad.replace(strokes);
+});
+const before = kept();
+if (before) pad.replace(before);
+
 function read(from) {
   picture = from;
   answer.busy = true;
+  sent = 1;
+  clearTimeout(again);
+  waiting ||= setInterval(tellWaiting, LONG);
   reader.read(picture);
+}
+
+/** Reads again what no answer came to. */
+function retry() {
+  if (error.hidden || !picture || (pad.empty && sheet.empty)) return;
+  read(picture);
+}
+
+/** Says what a long wait is for. */
+function tellWaiting() {
+  const share = percent(sent, 0);
+  element("waiting").textContent = sent < 1 ? t("js.draw.sending", { share }) : t("js.draw.reading");
+  element("answer").classList.add("is-waiting");
+}
+
+function tellNoWaiting() {
+  clearInterval(waiting);
+  waiting = 0;
+  element("answer").classList.remove("is-waiting");
 }
 
 function undo() {
@@ -96,29 +144,50 @@ function clear() {
 function showWhetherEmpty() {
   canvas.parentElement.classList.toggle("is-empty", pad.empty && sheet.empty);
   element("save").disabled = pad.empty;
+  for (const id of ["poster", "link"]) element(id).disabled = pad.empty;
+  const inside = element("inside");
+  if (inside) inside.href = pad.empty ? inside.dataset.page : linkTo(pad.strokes, inside.dataset.page);
 }
 
-/** Gives the drawing as a file. */
-function save() {
+/** Gives as a file what `make` gives. */
+function save(make, name) {
   try {
-    saveAs(pad.picture(), t("js.draw.file"));
+    saveAs(make(), name);
   } catch (problem) {
-    showProblem(error, problem);
+    tellProblem(problem);
   }
 }
 
+async function copyLink() {
+  const copied = await copyText(linkTo(pad.strokes));
+  say(copied ? t("js.draw.linked") : t("js.draw.address"));
+  if (!copied) history.replaceState(null, "", linkTo(pad.strokes));
+  const button = element("link");
+  button.textContent = copied ? t("js.draw.copied") : t("js.draw.in_address");
+  setTimeout(() => (button.textContent = button.dataset.text), 2000);
+}
+
+function tellProblem(problem) {
+  showProblem(error, problem);
+}
+
 /** Shows what the reader found. */
-function hear({ result, blank, error: problem }) {
+function hear({ result, blank, error: problem, wait }) {
   answer.busy = reader.busy;
+  if (!reader.busy) tellNoWaiting();
   // A first dot may hold nothing to read; an opened picture should.
-  showProblem(error, problem ?? (sheet.empty ? null : blank));
+  tellProblem(problem ?? (sheet.empty ? null : blank));
+  shown = result ?? null;
+  if (problem?.isLost) again = setTimeout(retry, Math.max(wait, RETRY));
   if (!result) {
     answer.reset();
     return;
   }
   answer.show(result);
   clearTimeout(settling);
-  settling = setTimeout(() => say(`${result.label}, ${percent(result.score)}`), SETTLED);
+  const { verdict, label, score } = result;
+  const told = verdict === "sure" ? `${label}, ${percent(score)}` : `${label}: ${surenessOf(result)}`;
+  settling = setTimeout(() => say(told), SETTLED);
 }
 
 /** Has a screen reader say `text`. */

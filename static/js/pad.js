@@ -21,6 +21,8 @@ export class Pad extends EventTarget {
   #past = []; // the drawings that undo goes back through
   #current = null; // the stroke under the pen
   #pointer = null; // the id of the pointer that draws it
+  #layer = new Layer(); // the finished strokes, as they are shown
+  #sentLayer = new Layer(); // the same as they are sent
   #kind = ""; // the type of that pointer
   #penUntil = 0; // until when what touches is a palm beside the pen
   #frame = 0;
@@ -51,6 +53,17 @@ export class Pad extends EventTarget {
 
   get empty() {
     return this.#strokes.length === 0;
+  }
+
+  /** The drawing: lists of [x, y]. */
+  get strokes() {
+    return this.#strokes;
+  }
+
+  /** Puts other strokes in the drawing's place. */
+  replace(strokes) {
+    this.end();
+    this.#replace(strokes);
   }
 
   begin(point) {
@@ -100,7 +113,7 @@ export class Pad extends EventTarget {
     const context = canvas.getContext("2d", { willReadFrequently: true });
     context.fillStyle = "#fff";
     context.fillRect(0, 0, SENT, SENT);
-    this.#paint(context, "#000");
+    this.#paint(context, "#000", this.#sentLayer);
     let file = null;
     try {
       if (this.#isAsDrawn(context)) file = encoded(canvas, "image/png");
@@ -183,33 +196,65 @@ export class Pad extends EventTarget {
     if (this.#canvas.width === side) return;
     this.#canvas.width = this.#canvas.height = side;
     // Setting the size wipes the canvas: fill it before the next frame is shown.
-    this.#paint(this.#canvas.getContext("2d"), getComputedStyle(this.#canvas).color);
+    this.#show();
   }
 
   #redraw() {
-    if (this.#frame) return;
-    this.#frame = requestAnimationFrame(() => {
+    this.#frame ||= requestAnimationFrame(() => {
       this.#frame = 0;
       const context = this.#canvas.getContext("2d");
       context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);
-      this.#paint(context, getComputedStyle(this.#canvas).color);
+      this.#show();
     });
   }
 
-  #paint(context, colour) {
+  #show() {
+    this.#paint(this.#canvas.getContext("2d"), getComputedStyle(this.#canvas).color, this.#layer);
+  }
+
+  #paint(context, colour, layer) {
     const side = context.canvas.width;
-    context.strokeStyle = colour;
-    context.lineWidth = PEN * side;
-    context.lineCap = context.lineJoin = "round";
-    for (const stroke of this.#strokes) {
-      context.beginPath();
-      trace(
-        context,
-        stroke.map(([x, y]) => [x * side, y * side]),
-        CORNER * side,
-      );
-      context.stroke();
+    if (!side) return;
+    const finished = this.#strokes.filter((stroke) => stroke !== this.#current);
+    context.drawImage(layer.with(finished, side, colour), 0, 0);
+    if (this.#current) paint(context, [this.#current], colour);
+  }
+}
+
+/** Strokes on a canvas of their own: a frame draws those alone that are new. */
+class Layer {
+  #canvas = document.createElement("canvas");
+  #drawn = [];
+  #look = "";
+
+  /** A canvas of `side` pixels with `strokes` in `colour`. */
+  with(strokes, side, colour) {
+    const look = `${side} ${colour}`;
+    if (look !== this.#look || this.#drawn.some((stroke, index) => stroke !== strokes[index])) {
+      this.#canvas.width = this.#canvas.height = side;
+      this.#look = look;
+      this.#drawn = [];
     }
+    paint(this.#canvas.getContext("2d"), strokes.slice(this.#drawn.length), colour);
+    this.#drawn = [...strokes];
+    return this.#canvas;
+  }
+}
+
+/** Draws `strokes` as wide as the pad's pen. */
+export function paint(context, strokes, colour) {
+  const side = context.canvas.width;
+  context.strokeStyle = colour;
+  context.lineWidth = PEN * side;
+  context.lineCap = context.lineJoin = "round";
+  for (const stroke of strokes) {
+    context.beginPath();
+    trace(
+      context,
+      stroke.map(([x, y]) => [x * side, y * side]),
+      CORNER * side,
+    );
+    context.stroke();
   }
 }
 

@@ -5,12 +5,12 @@ import { post } from "./post.js";
 import { failure, problemOf } from "./problem.js";
 import { t } from "./texts.js";
 
-const LONGEST = 2048; // pixels of the longer side of what is sent instead of a very large file
-const LARGE = 4 * 1024 * 1024; // bytes; a larger file is sent smaller
+const LONGEST = 2048; // pixels of the longer side of what is sent instead of a large file
+const LARGE = 300 * 1024; // bytes; to send a larger file takes longer than to make it smaller
 
 /**
  * The photo as it is sent: a large file's picture is made smaller where the browser can read it,
- * since a face needs no more and a phone's connection is slow.
+ * since a face needs no more and a phone's connection is slow. What is transparent becomes white.
  */
 export async function lightened(file) {
   if (file.size <= LARGE) return file;
@@ -20,19 +20,27 @@ export async function lightened(file) {
     const canvas = document.createElement("canvas");
     canvas.width = Math.max(1, Math.round(picture.width * scale));
     canvas.height = Math.max(1, Math.round(picture.height * scale));
-    canvas.getContext("2d").drawImage(picture, 0, 0, canvas.width, canvas.height);
+    const context = canvas.getContext("2d");
+    context.fillStyle = "#fff";
+    context.fillRect(0, 0, canvas.width, canvas.height);
+    context.imageSmoothingQuality = "high";
+    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
     picture.close();
-    return encoded(canvas, "image/jpeg", 0.92) ?? file;
+    const smaller = encoded(canvas, "image/jpeg", 0.9);
+    return smaller && smaller.size < file.size ? smaller : file;
   } catch {
     return file; // the server says what is wrong with it
   }
 }
 
-/** Asks `url` about `file`; gives the result of /api/predict, or throws a Problem. */
-export async function ask(url, file, signal) {
+/**
+ * Asks `url` about `file`; gives the result of /api/predict, or throws a Problem. `sent(share)`
+ * hears how much of it is sent.
+ */
+export async function ask(url, file, signal, sent) {
   let response;
   try {
-    response = await post(url, file, { "Content-Type": "application/octet-stream" }, { signal });
+    response = await post(url, file, { "Content-Type": "application/octet-stream" }, { signal, sent });
   } catch (cause) {
     if (signal.aborted) throw cause;
     throw failure(cause, t("js.photo.slow"), t("js.photo.unreachable"));

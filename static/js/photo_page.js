@@ -2,11 +2,13 @@
 
 import { hasCamera, takePhoto } from "./camera.js";
 import { fileOf } from "./encode.js";
+import { Faces, summary } from "./faces.js";
 import { ask, lightened } from "./photo.js";
 import { Problem, showProblem } from "./problem.js";
 import { doubt, percent } from "./score.js";
 import { labelled, t } from "./texts.js";
 import { whenDropped, whenPicturePasted } from "./transfer.js";
+import { Zoom } from "./zoom.js";
 
 const element = (id) => document.getElementById(id);
 const drop = element("drop");
@@ -19,9 +21,17 @@ const isRanking = !rows[0].dataset.label; // of a model with too many labels for
 const mostBytes = Number(drop.dataset.mostBytes);
 const why = element("why");
 const SMALL = 240; // pixels of the longer side; pictures of less than half of it are shown larger
+const tools = drop.querySelector(".tools");
+const doing = element("doing");
+const stop = element("stop");
+const boxed = new Faces(boxes, element("strip"), choose);
+const zoom = new Zoom(photo.closest(".photo"), element("zoomed"), () => boxed.place());
 let flight = new AbortController();
 let faces = []; // as /api/predict answered: faces, or the picture itself
+let names = []; // of the faces, with their places
+let size = [1, 1]; // of the photo
 let selected = 0;
+let lost = null; // a photo to which no answer came
 
 why.addEventListener("change", () => {
   if (faces.length) select(selected);
@@ -48,12 +58,32 @@ useCamera.addEventListener("click", async () => {
   useCamera.focus();
 });
 
+stop.addEventListener("click", () => {
+  flight.abort();
+  hide();
+  rest();
+  say(t("js.faces.stopped"));
+});
+
+for (const sample of document.querySelectorAll("[data-sample]")) {
+  sample.addEventListener("click", async () => {
+    try {
+      read(await (await fetch(sample.dataset.sample)).blob());
+    } catch {
+      fail(new Problem(t("js.photo.unreachable")));
+    }
+  });
+}
+
+addEventListener("online", () => {
+  if (lost) read(lost);
+});
+
 /** Shows `file` and what its faces show. */
 async function read(file) {
   reset();
   show(file);
-  drop.dataset.state = "busy";
-  say(drop.dataset.looking);
+  work();
   flight.abort();
   flight = new AbortController();
   const { signal } = flight;
@@ -61,18 +91,50 @@ async function read(file) {
     const sent = await lightened(file);
     if (signal.aborted) return;
     if (sent.size > mostBytes) throw new Problem(t("js.faces.too_large"));
-    const result = await ask(drop.dataset.predictUrl, sent, signal);
+    const result = await ask(drop.dataset.predictUrl, sent, signal, tellSent);
     if (!signal.aborted) tell(result);
   } catch (cause) {
-    if (!signal.aborted) fail(cause);
+    if (signal.aborted) return;
+    lost = cause.isLost ? file : null;
+    fail(cause);
   }
+}
+
+/** Shows that the photo is under way, with a button to stop. */
+function work() {
+  const isFocused = tools.contains(document.activeElement);
+  drop.dataset.state = "busy";
+  tools.hidden = true;
+  doing.hidden = false;
+  tellSent(0);
+  say(drop.dataset.looking);
+  if (isFocused) stop.focus();
+}
+
+function rest() {
+  const isFocused = document.activeElement === stop;
+  tools.hidden = false;
+  doing.hidden = true;
+  if (isFocused) element("photo-input").focus();
+}
+
+/** Shows how much of the photo is sent, and then what is done with it. */
+function tellSent(share) {
+  const bar = element("sent");
+  if (share < 1) bar.value = share;
+  else bar.removeAttribute("value");
+  element("doing-text").textContent =
+    share < 1 ? t("js.photo.sending", { share: percent(share, 0) }) : drop.dataset.looking;
 }
 
 function reset() {
   faces = [];
+  lost = null;
   error.hidden = true;
-  boxes.replaceChildren();
+  boxed.clear();
+  element("headline").textContent = "";
   answer.dataset.state = "empty";
+  delete answer.dataset.verdict;
   element("label").textContent = "";
   element("seen").hidden = true;
   element("which").hidden = true;
@@ -81,63 +143,57 @@ function reset() {
 
 function show(file) {
   URL.revokeObjectURL(photo.src);
-  photo.removeAttribute("width");
+  zoom.reset();
   photo.src = URL.createObjectURL(file);
   photo.onload = enlarge;
-  photo.onerror = () => (photo.parentElement.hidden = true);
-  photo.parentElement.hidden = false;
-  drop.dataset.state = "photo";
+  photo.onerror = hide;
+  photo.closest(".photo").hidden = false;
 }
 
-/** Shows a tiny picture at a multiple of its size, so that people see what it shows. */
+function hide() {
+  photo.closest(".photo").hidden = true;
+  if (drop.dataset.state !== "busy" || flight.signal.aborted) drop.dataset.state = "empty";
+}
+
+/** Shows the photo as large as it can be; a tiny one at a multiple of its size. */
 function enlarge() {
-  const times = Math.floor(SMALL / Math.max(photo.naturalWidth, photo.naturalHeight));
+  const { naturalWidth: width, naturalHeight: height } = photo;
+  const times = Math.floor(SMALL / Math.max(width, height));
   photo.classList.toggle("is-enlarged", times > 1);
-  if (times > 1) photo.width = times * photo.naturalWidth;
+  const { style } = photo.closest(".photo");
+  style.setProperty("--ratio", width / height);
+  style.setProperty("--most", `${Math.max(times, 2) * width}px`);
+  boxed.place();
 }
 
 function fail(problem) {
-  drop.dataset.state = photo.parentElement.hidden ? "empty" : "photo";
+  rest();
+  drop.dataset.state = photo.closest(".photo").hidden ? "empty" : "photo";
   showProblem(error, problem);
   say("");
 }
 
 /** Shows a result of /api/predict: a box for each face, and the scores of the first subject. */
 function tell({ width, height, faces: found, subjects }) {
+  rest();
   faces = found ?? subjects;
+  size = [width, height];
   drop.dataset.state = "photo";
-  const boxed = found ? faces.map((face, index) => box(face, index, width, height)) : [];
-  boxes.replaceChildren(...boxed);
+  names = found ? boxed.show(faces, width, height) : [];
+  const count = faces.length;
+  element("headline").textContent = found ? t("js.faces.headline", { count, list: summary(faces) }) : "";
   select(0);
   const [{ label, score }] = faces;
-  const told = { count: faces.length, label: labelled(label), score: percent(score) };
+  const told = { count, label: labelled(label), score: percent(score) };
   say(found ? t("js.faces.found", told) : `${told.label}, ${told.score}`);
 }
 
-function box(face, index, width, height) {
-  const button = document.createElement("button");
-  button.type = "button";
-  button.className = "face";
-  Object.assign(button.style, {
-    left: `${(100 * face.box.x) / width}%`,
-    top: `${(100 * face.box.y) / height}%`,
-    width: `${(100 * face.box.width) / width}%`,
-    height: `${(100 * face.box.height) / height}%`,
-  });
-  // How far the photo's edges are, for the label: in widths of the face.
-  button.style.setProperty("--before", face.box.x / face.box.width);
-  button.style.setProperty("--after", (width - face.box.x) / face.box.width - 1);
-  const tag = document.createElement("span");
-  tag.className = "tag";
-  const label = document.createElement("span");
-  label.dataset.testid = "face-label";
-  label.textContent = labelled(face.label);
-  tag.append(label, ` ${percent(face.score, 0)}`);
-  // High up in the photo there is no room for the label above the box.
-  tag.classList.toggle("is-inside", face.box.y < 0.08 * height);
-  button.append(tag);
-  button.addEventListener("click", () => select(index));
-  return button;
+/** Shows the scores of the face that a person chose. */
+function choose(index) {
+  select(index);
+  const { x, y, width, height } = faces[index].box;
+  zoom.centre((x + width / 2) / size[0], (y + height / 2) / size[1]);
+  say(names[index]);
 }
 
 /** Shows the scores of one face. */
@@ -146,7 +202,8 @@ function select(chosen) {
   const unsure = doubt(faces[chosen]);
   selected = chosen;
   error.hidden = true;
-  [...boxes.children].forEach((each, index) => each.setAttribute("aria-pressed", index === chosen));
+  boxed.mark(chosen);
+  answer.dataset.verdict = faces[chosen].verdict;
   element("label").textContent = labelled(label);
   element("score").textContent = percent(score);
   element("sureness").textContent = unsure || t("js.answer.score");

@@ -22,12 +22,14 @@ export function problemOf(answer, otherwise) {
 }
 
 /**
- * The Problem that `cause` is: `slow` or `unreachable` where no answer came. Anything else is a
+ * The Problem that `cause` is: `slow` or `unreachable`, and `isLost`, where no answer came. Else a
  * fault of the page, which the console has too.
  */
 export function failure(cause, slow, unreachable) {
   if (cause instanceof Problem) return cause;
-  if (cause instanceof NoAnswer) return new Problem(cause.slow ? slow : unreachable);
+  if (cause instanceof NoAnswer) {
+    return Object.assign(new Problem(cause.slow ? slow : unreachable), { isLost: true });
+  }
   reportError(cause);
   return new Problem(t("js.problem.script"));
 }

@@ -1,6 +1,6 @@
 /** Asks the server what a drawing shows, while it is still being drawn. */
 
-import { NoAnswer, post } from "./post.js";
+import { post } from "./post.js";
 import { failure, problemOf } from "./problem.js";
 import { t } from "./texts.js";
 
@@ -15,17 +15,20 @@ const PATIENCE = 10_000; // ms of silence after which an answer is given up
 export class Reader {
   #url;
   #tell;
+  #sent;
   #wanted = null; // what makes the picture to send next
   #flight = null; // the AbortController of the request under way
   #nextAt = 0;
 
   /**
    * `tell(outcome)` hears {result}, {blank: Problem} where the picture holds nothing to read, or
-   * {error: Problem}, with `lost` where no answer came.
+   * {error: Problem}, with `wait` ms until the next request.
+   * `sent(share)` hears how much of a picture is sent.
    */
-  constructor(url, tell) {
+  constructor(url, tell, sent) {
     this.#url = url;
     this.#tell = tell;
+    this.#sent = sent;
   }
 
   get busy() {
@@ -69,7 +72,8 @@ export class Reader {
     this.#nextAt = performance.now() + PAUSE;
     try {
       const headers = { "Content-Type": "application/octet-stream" };
-      const response = await post(this.#url, await wanted(), headers, { signal, patience: PATIENCE });
+      const options = { signal, patience: PATIENCE, sent: this.#sent };
+      const response = await post(this.#url, await wanted(), headers, options);
       if (response.ok) return { result: (await response.json()).results[0] };
       const failed = t("js.reader.failed", { status: response.status });
       const problem = problemOf(await response.json().catch(() => null), failed);
@@ -79,7 +83,7 @@ export class Reader {
     } catch (cause) {
       if (signal.aborted) return {};
       const error = failure(cause, t("js.reader.slow"), t("js.reader.unreachable"));
-      return { error, lost: cause instanceof NoAnswer, wait: PAUSE_AFTER_FAILURE };
+      return { error, wait: PAUSE_AFTER_FAILURE };
     }
   }
 }

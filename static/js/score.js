@@ -8,6 +8,7 @@ export function percent(score, digits = 1) {
 
 /** What an answer that is not sure hesitates between, in words; "" of one that is sure. */
 export function doubt({ verdict, predictions: [best, next] }) {
+  if (verdict === "none") return t("js.score.none", { label: labelled(best.label) });
   if (verdict === "sure" || !next) return "";
   return t("js.score.unsure", { first: labelled(best.label), second: labelled(next.label) });
 }
