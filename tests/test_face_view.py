@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 import numpy as np
@@ -176,9 +177,7 @@ def test_a_small_face_in_a_large_photo_is_found(astronaut, size):
     assert 35 < found.side < 70
 
 
-@pytest.mark.parametrize(
-    "size", [(6000, 750), (540, 8000), (60_000, 70), (2600, 800), (2600, 2500)]
-)
+@pytest.mark.parametrize("size", [(6000, 750), (540, 8000), (60_000, 70), (2600, 2500)])
 def test_tiles_cover_the_photo_and_overlap(monkeypatch, size):
     seen = []
 
@@ -189,6 +188,6 @@ def test_tiles_cover_the_photo_and_overlap(monkeypatch, size):
     axis = int(size[1] > size[0])
     assert seen[0][axis] == 0 and seen[-1][axis + 2] == max(size)
     length = seen[0][axis + 2] - seen[0][axis]
-    for before, after in zip(seen, seen[1:], strict=False):
+    for before, after in itertools.pairwise(seen):
         assert before[axis + 2] - after[axis] >= face_finder.SHARED * length - 1
         assert after[1 - axis] == 0 and after[3 - axis] == min(size)
