@@ -86,6 +86,7 @@ def verdict_of_crop(crop: Image.Image) -> Verdict:
 
     Its edges are where it was cut on purpose, so that a face may reach beyond them.
     """
+    crop = _scaled(crop, min(1.0, CLOSE / max(crop.size)))
     side = max(crop.size) / MARGIN
     x, y = (crop.width - side) / 2, (crop.height - side) / 2
     close = _close_up(crop, Face(x, y, side, side, 0.0, 1.0))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -112,6 +113,13 @@ def test_the_answer_has_the_faces_verdict(client, astronaut, query, cover, expec
     response = client.post(f"/api/predict{query}", data=encode(image), content_type="image/png")
     (result,) = response.get_json()["results"]
     assert result["verdict"] == result["faces"][0]["verdict"] == expected
+
+
+def test_a_long_crop_takes_little_memory():
+    tracemalloc.start()
+    assert face_finder.verdict_of_crop(Image.new("L", (60_000, 60), 90)) == "none"
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
 
 
 def test_a_crop_is_answered_by_its_score_where_no_detector_is(client, monkeypatch):
