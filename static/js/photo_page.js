@@ -199,7 +199,7 @@ function choose(index) {
 /** Shows the scores of one face. */
 function select(chosen) {
   const { label, score, predictions } = faces[chosen];
-  const unsure = doubt(faces[chosen]);
+  const unsure = doubt(faces[chosen], boxes.hasChildNodes());
   selected = chosen;
   error.hidden = true;
   boxed.mark(chosen);

@@ -52,7 +52,7 @@ export class Table {
     const lines = error
       ? [[problemCell(error)]]
       : result
-        ? (result.faces ?? [result]).map(line)
+        ? (result.faces ?? [result]).map((answer) => line(answer, Boolean(result.faces)))
         : [[spanning("soft", t("js.table.waiting"))]];
     const rows = lines.map((cells) => make("tr", "", ...cells));
     rows[0].prepend(picture, file);
@@ -90,9 +90,9 @@ export class Table {
   }
 }
 
-function line(answer) {
+function line(answer, isFace) {
   const { label, score } = answer;
-  const unsure = doubt(answer);
+  const unsure = doubt(answer, isFace);
   const fill = make("span", "fill");
   fill.style.transform = `scaleX(${score})`;
   const bar = make("div", "bar", make("span", "track", fill), make("span", "percent", percent(score)));

@@ -233,6 +233,16 @@ def test_an_answer_that_is_not_sure_says_its_second_guess(stubbed: Page):
     ]
 
 
+def test_what_does_not_look_like_a_face_is_said(stubbed: Page):
+    scores = [{"label": "4", "score": 0.6}, {"label": "9", "score": 0.4}]
+    result = {"label": "4", "score": 0.6, "verdict": "none", "predictions": scores}
+    result["faces"] = [{**result, "box": {"x": 0, "y": 0, "width": 9, "height": 9}}]
+    reply(stubbed, {"status": 200, "body": {"results": [result]}})
+    choose(stubbed, *sevens(1))
+    done(stubbed, "1 of 1")
+    assert rows(stubbed)[0][1].split("\n") == ["4", "does not look like a face; closest: 4"]
+
+
 def test_of_more_than_a_hundred_the_first_hundred_are_taken(stubbed: Page):
     choose(stubbed, *sevens(103))
     done(stubbed, "100 of 100")
