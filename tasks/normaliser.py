@@ -324,7 +324,7 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
             rest = np.where(lines | desk, 0, strength)
             inner, inner_level = _digit(rest, least)
             touching = _touching_border(inner)
-            if grid and 0 < touching.sum() < 0.5 * inner.sum():
+            if 0 < touching.sum() < 0.5 * inner.sum():
                 rest = np.where(_grown(touching), 0, rest)
                 inner, inner_level = _digit(rest, least)
             # In a tight crop, the digit's own strokes cross the picture too.
@@ -438,7 +438,7 @@ def _printed_lines(strength: Grey, mask: Mask, level: float, least: float) -> tu
     lines = (rows_of & ~crossed[0]) | (columns_of & ~crossed[1].T)
     # Where printed lines cross each other, no stroke does.
     lines |= _grown(_grown(rows_of)) & _grown(_grown(columns_of))
-    return lines, count > 2
+    return lines, count > 2 and min(len(each) for each in found) > 0
 
 
 def _is_closed(line: _Line, others: Sequence[_Line], width: int) -> bool:
@@ -491,7 +491,9 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
             path = np.where(thin, (top + bottom - 1) // 2, path)
             near = np.abs(rows - path) <= line_width / 2 + 2
             rest &= ~(near & (columns >= first) & (columns <= last))
-            taken[max(row - 4, 0) : row + 5] = True
+            reach = 4 + round(line_width / 2)
+            for each in (row, int(np.median(path[here]))):
+                taken[max(each - reach, 0) : each + reach + 1] = True
             x, y = columns[here][thin[here]], path[here][thin[here]]
             if len(x) < 0.5 * length or line_width > 0.08 * max(dark.shape):
                 continue
