@@ -62,6 +62,15 @@ why.addEventListener("change", () => {
   if (!pad.empty || !sheet.empty) read(picture);
 });
 
+// A second opinion, where there is another model that reads digits.
+const rival = element("rival");
+const second = new Reader("", hearSecond, () => {});
+rival?.addEventListener("change", () => {
+  second.stop();
+  element("rival-answer").textContent = "";
+  if (!pad.empty || !sheet.empty) readSecond();
+});
+
 element("undo").addEventListener("click", undo);
 element("clear").addEventListener("click", clear);
 element("save").addEventListener("click", () => save(() => pad.picture(), t("js.draw.file")));
@@ -105,6 +114,20 @@ function read(from) {
   clearTimeout(again);
   waiting ||= setInterval(tellWaiting, LONG);
   reader.read(picture);
+  readSecond();
+}
+
+function readSecond() {
+  if (!rival?.value) return;
+  const url = new URL(rival.dataset.url, location);
+  url.searchParams.set("model", rival.value);
+  second.url = url;
+  second.read(picture);
+}
+
+function hearSecond({ result, error: problem }) {
+  const told = result ? t("js.draw.rival", { label: result.label, score: percent(result.score) }) : "";
+  element("rival-answer").textContent = told || (problem?.message ?? "");
 }
 
 /** Reads again what no answer came to. */
@@ -178,6 +201,10 @@ function hear({ result, blank, error: problem, wait }) {
   // A first dot may hold nothing to read; an opened picture should.
   tellProblem(problem ?? (sheet.empty ? null : blank));
   shown = result ?? null;
+  if (!result && rival) {
+    second.stop();
+    element("rival-answer").textContent = "";
+  }
   if (problem?.isLost) again = setTimeout(retry, Math.max(wait, RETRY));
   if (!result) {
     answer.reset();
