@@ -38,7 +38,12 @@ def resources(name: str) -> str:
 def build(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
     give_back_large_blocks()
-    app = Flask(__name__, template_folder=resources("templates"), static_folder=resources("static"))
+    app = Flask(
+        __name__,
+        template_folder=resources("templates"),
+        static_folder=resources("static"),
+        static_url_path="/assets",
+    )
     app.url_map.strict_slashes = False  # /faces/ is /faces
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})
