@@ -26,7 +26,7 @@ const error = element("error");
 const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
 const answer = new Answer(element("answer"));
-const reader = new Reader(canvas.dataset.predictUrl, hear, (share) => (sent = share));
+const reader = new Reader(canvas.dataset.predictUrl, hear);
 const why = element("why");
 const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), tellProblem);
 let settling = 0;
@@ -64,7 +64,7 @@ why.addEventListener("change", () => {
 
 // A second opinion, where there is another model that reads digits.
 const rival = element("rival");
-const second = new Reader("", hearSecond, () => {});
+const second = new Reader("", hearSecond);
 rival?.addEventListener("change", () => {
   second.stop();
   element("rival-answer").textContent = "";
@@ -113,7 +113,7 @@ function read(from) {
   sent = 1;
   clearTimeout(again);
   waiting ||= setInterval(tellWaiting, LONG);
-  reader.read(picture);
+  reader.read(picture, sheet.empty ? undefined : (share) => (sent = share));
   readSecond();
 }
 
