@@ -27,21 +27,24 @@ export class NoAnswer extends Error {
  */
 export async function postOnce(url, body, headers, { signal, patience = 30_000, sent } = {}) {
   const own = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-  const exchange = sent ? exchangeTold : exchangeByFetch;
-  const response = await exchange(url, body, { ...own, ...headers }, { signal, patience, sent });
+  const init = { method: "POST", body, headers: { ...own, ...headers } };
+  const response = sent
+    ? await upload(url, init, { signal, patience, sent })
+    : await fetchWhole(url, init, { signal, patience });
   if (form) response.status === 401 ? ask() : rest();
   return response;
 }
 
-// AbortSignal.any and its timeout are missing in iOS before 17.4.
-async function exchangeByFetch(url, body, headers, { signal, patience }) {
+/** As fetch, but the response is whole; throws as `postOnce` does. */
+export async function fetchWhole(url, init, { signal, patience }) {
+  // AbortSignal.any and its timeout are missing in iOS before 17.4.
   signal?.throwIfAborted();
   const flight = new AbortController();
   const stop = () => flight.abort(signal.reason);
   const timer = setTimeout(() => flight.abort(new NoAnswer(true)), patience);
   signal?.addEventListener("abort", stop);
   try {
-    const response = await fetch(url, { method: "POST", headers, body, signal: flight.signal });
+    const response = await fetch(url, { ...init, signal: flight.signal });
     const { status, statusText } = response;
     return new Response(await response.blob(), { status, statusText, headers: response.headers });
   } catch {
@@ -54,7 +57,7 @@ async function exchangeByFetch(url, body, headers, { signal, patience }) {
 }
 
 /** Not by fetch, which tells nothing of what is sent. */
-function exchangeTold(url, body, headers, { signal, patience, sent }) {
+function upload(url, { body, headers }, { signal, patience, sent }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let timer = 0;
