@@ -38,7 +38,8 @@ class Asset:
 def register(app: Flask) -> None:
     """Makes `app` serve its static folder under a name that changes with its content.
 
-    One name for all of them: a script finds those that it imports beside it.
+    One name for all of them: a script finds those that it imports beside it. Under `/static` they
+    are found without a name.
     """
     root = Path(app.static_folder or "")
     files = sorted(file for file in root.rglob("*") if file.is_file())
@@ -74,6 +75,7 @@ def register(app: Flask) -> None:
         return response
 
     app.view_functions["static"] = serve
+    app.add_url_rule("/static/<path:filename>", "static.plain", serve)
     app.after_request(_compress)
 
 

@@ -8,12 +8,19 @@ from typing import Any
 
 from flask import Flask
 
-from app import assets, body, errors, guard, metrics, texts
+from app import (
+    assets,
+    body,
+    errors,
+    guard,
+    inside_page,  # noqa: F401 (its routes are those of `pages`)
+    metrics,
+    texts,
+)
 from app.api import api
 from app.config import DEFAULTS, settings
 from app.engines import engine
 from app.health import health
-from app import inside_page  # noqa: F401 (its routes are those of `pages`)
 from app.inference_protocol import protocol
 from app.memory import give_back_large_blocks
 from app.model_pages import model_pages
@@ -31,7 +38,12 @@ def resources(name: str) -> str:
 def build(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
     give_back_large_blocks()
-    app = Flask(__name__, template_folder=resources("templates"), static_folder=resources("static"))
+    app = Flask(
+        __name__,
+        template_folder=resources("templates"),
+        static_folder=resources("static"),
+        static_url_path="/assets",
+    )
     app.url_map.strict_slashes = False  # /faces/ is /faces
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})

@@ -82,7 +82,7 @@ def inside(card: Card) -> Inside:
 
 
 @lru_cache(maxsize=4)
-def _opened(folder: Path, version: str, by_torch: bool) -> Inside | None:  # noqa: ARG001
+def _opened(folder: Path, version: str, by_torch: bool) -> Inside | None:
     return _torch(folder) if by_torch else _onnx(folder)
 
 
@@ -150,9 +150,8 @@ def _torch(folder: Path) -> Inside | None:
                     view = view.through(*(_side(step, each) for each in SIDES))
                 if name == "Conv2d":
                     found.append(Layer(values[0].numpy().copy(), view))
-                elif name in UNIFORM and found and values.dim() == 4:
-                    if values.shape[2:] == found[-1].maps.shape[1:]:
-                        found[-1] = Layer(values[0].numpy().copy(), found[-1].view)
+                elif name in UNIFORM and found and values[0].shape == found[-1].maps.shape:
+                    found[-1] = Layer(values[0].numpy().copy(), found[-1].view)
                 if len(found) == len(filters) and name not in ("Conv2d", *UNIFORM):
                     break
         return found

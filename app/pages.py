@@ -59,13 +59,13 @@ def draw() -> str | Response:
     """The page on which a digit is drawn and read; where no model reads digits, an own one's."""
     if not _is_tried_on("draw.html"):
         return redirect(url_for("pages.try_model", name=own_models()[0].card.name))
-    return _page("draw.html", current_app.config["DEFAULT_MODEL"])
+    return _page("draw.html", _asked_for(current_app.config["DEFAULT_MODEL"]))
 
 
 @pages.get("/faces")
 def faces() -> str:
     """The page on which the faces of a photo are found and read."""
-    return _page("faces.html", current_app.config["FACE_MODEL"])
+    return _page("faces.html", _asked_for(current_app.config["FACE_MODEL"]))
 
 
 @pages.get("/try/<name>")
@@ -73,6 +73,15 @@ def try_model(name: str) -> str:
     """The page on which the model `name` is tried."""
     model = models().get(name)
     return _page(model.task.page, name)
+
+
+def _asked_for(otherwise: str) -> str:
+    """The model that the address names, as in `/?model=digits-baseline`.
+
+    Raises `UnknownModel`, or `NotReady`.
+    """
+    name = request.args.get("model")
+    return models().get(name).card.name if name else otherwise
 
 
 def _page(template: str, preferred: str) -> str:
@@ -86,6 +95,11 @@ def _page(template: str, preferred: str) -> str:
         task=model.task if model else None,
         recall=_recall(model.card) if model else [],
         best=BEST if model and len(model.card.labels) > MOST_BARS else 0,
+        others=[
+            name
+            for name, each in models().ready.items()
+            if each.task.page == template and model and name != model.card.name
+        ],
         most_bytes=current_app.config["MAX_BYTES"],
     )
 

@@ -12,7 +12,7 @@ GZIP = {"Accept-Encoding": "br, gzip"}
 
 def addresses(client):
     page = client.get("/").text
-    found = re.findall(r'(?:href|src)="(/static/[^"]+)"', page)
+    found = re.findall(r'(?:href|src)="(/assets/[^"]+)"', page)
     assert len(found) > 10
     return found
 
@@ -47,14 +47,12 @@ def test_a_page_is_sent_compressed_but_not_to_those_that_cannot_read_it(client):
     )
 
 
-@pytest.mark.parametrize("place", ["", "0123456789ab/"])
+@pytest.mark.parametrize("place", ["/static/", "/assets/", "/assets/0123456789ab/"])
 def test_a_file_is_also_found_without_its_name_or_by_an_old_one_but_then_not_kept(client, place):
-    response = client.get(f"/static/{place}css/base.css")
+    response = client.get(f"{place}css/base.css")
     assert response.status_code == 200
     assert response.headers["Cache-Control"] == "no-cache"
-    again = client.get(
-        f"/static/{place}css/base.css", headers={"If-None-Match": response.headers["ETag"]}
-    )
+    again = client.get(f"{place}css/base.css", headers={"If-None-Match": response.headers["ETag"]})
     assert again.status_code == 304
 
 

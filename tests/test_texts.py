@@ -20,6 +20,7 @@ GERMAN = {**BROWSER, "Accept-Language": "de-AT,de;q=0.9,en;q=0.8"}
 PATHS = [
     "/",
     "/faces",
+    "/inside",
     "/batch",
     "/docs",
     "/models",

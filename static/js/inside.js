@@ -21,7 +21,7 @@ const isDrawn = canvas.hasAttribute("tabindex");
 
 const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
-const reader = new Reader(url, hear, () => {});
+const reader = new Reader(url, hear);
 const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), (problem) =>
   showProblem(error, problem),
 );

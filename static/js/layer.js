@@ -11,7 +11,7 @@ const SEEN = 8; // pixels of one of the network's pixels, where a part is marked
 const GROUND = "#0d1110";
 const MARK = "#ff8a3d";
 // From nothing to the layer's highest value.
-const COLOURS = Array.from({ length: 256 }, (_, value) => colour(value / 255));
+const COLOURS = Array.from({ length: 256 }, (_, value) => colour((value / 255) ** 0.7));
 
 function colour(share) {
   const stops = [
