@@ -8,11 +8,12 @@ from typing import Any
 
 from flask import Flask
 
-from app import body, errors, guard, metrics, texts
+from app import assets, body, errors, guard, metrics, texts
 from app.api import api
 from app.config import DEFAULTS, settings
 from app.engines import engine
 from app.health import health
+from app import inside_page  # noqa: F401 (its routes are those of `pages`)
 from app.inference_protocol import protocol
 from app.memory import give_back_large_blocks
 from app.model_pages import model_pages
@@ -42,7 +43,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
         (only,) = held.ready
         if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
             app.config["DEFAULT_MODEL"] = only
-    for part in (body, errors, metrics, texts, guard):
+    for part in (assets, body, errors, metrics, texts, guard):
         part.register(app)
     for blueprint in (api, health, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)

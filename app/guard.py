@@ -30,7 +30,11 @@ HEADERS = {
     "X-Content-Type-Options": "nosniff",
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-GUARDED = ("/api/predict", "/v2/models/")  # the costly routes: keys and rate limits apply to these
+GUARDED = (
+    "/api/predict",
+    "/v2/models/",
+    "/inside/",
+)  # the costly routes: keys and rate limits apply to these
 MOST_RATE = 100_000  # the times of so many requests of a client are kept
 DIGEST = re.compile(r"[0-9a-f]{64}")
 

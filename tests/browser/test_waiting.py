@@ -109,7 +109,7 @@ def faces(open_page: OpenPage) -> Page:
 
 def test_an_upload_can_be_cancelled_and_another_photo_chosen(faces: Page):
     held: list[Route] = []
-    faces.route(PREDICT, lambda route: held.append(route))
+    faces.route(PREDICT, held.append)
     choose(faces, "family")
     expect(faces.locator("#doing-text")).to_have_text(re.compile("Looking for faces|Sending"))
     expect(faces.get_by_role("progressbar")).to_be_visible()
