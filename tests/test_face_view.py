@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 import tracemalloc
 from pathlib import Path
 
@@ -199,3 +200,17 @@ def test_tiles_cover_the_photo_and_overlap(monkeypatch, size):
     for before, after in itertools.pairwise(seen):
         assert before[axis + 2] - after[axis] >= face_finder.SHARED * length - 1
         assert after[1 - axis] == 0 and after[3 - axis] == min(size)
+
+
+# --- real photos ------------------------------------------------------------------------------
+
+
+@pytest.mark.data("GLIMPSE_PHOTOS")
+@pytest.mark.parametrize(
+    ("name", "unsure"),
+    [("cameraman_cc0.png", 1), ("nasa_pilots.jpg", 0), ("obama_family.jpg", 0)],
+)
+def test_a_face_in_profile_is_unsure_and_one_from_the_front_is_not(name, unsure):
+    with Image.open(Path(os.environ["GLIMPSE_PHOTOS"]) / name) as image:
+        found = face_finder.find(image.convert("RGB"))
+    assert [face.verdict for face in found].count("unsure") == unsure
