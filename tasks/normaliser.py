@@ -310,7 +310,11 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     strength, noise, light = _strength(np.asarray(image), light)
     least = max(9 * noise, FAINTEST)
     mask, level = _digit(strength, least)
-    lines, grid = _printed_lines(strength, mask, level, least)
+    # What a box in a drawing holds is told from it later.
+    seeks_lines = _at_border(mask) or (noise > 0 and _is_hollow(mask))
+    lines, grid = np.zeros_like(mask), False
+    if seeks_lines and min(mask.shape) >= SMALL:
+        lines, grid = _printed_lines(strength, level, least)
     at_edge = _edge_of_the_paper(strength, least)
     desk = np.zeros_like(at_edge)
     if at_edge.any():
@@ -402,18 +406,19 @@ class _Line:
     width: float
 
 
-def _printed_lines(strength: Grey, mask: Mask, level: float, least: float) -> tuple[Mask, bool]:
-    """Lines across the picture and those of grids and boxes, as on ruled paper and in forms, and
-    whether they are so many that they are no strokes of a digit.
-
-    Only searched for if `mask`, the supposed digit of that `level`, touches the border or has a
-    hollow form as a box has. Where another stroke crosses a line, the line is kept.
-    """
-    lines = np.zeros(mask.shape, bool)
+def _is_hollow(mask: Mask) -> bool:
+    """Whether `mask` covers as little of the box round it as a printed box does."""
     left, top, right, bottom = _box(mask)
-    hollow = mask.sum() < 0.25 * (right - left) * (bottom - top)
-    if min(mask.shape) < SMALL or not (hollow or _at_border(mask)):
-        return lines, False
+    return bool(mask.sum() < 0.25 * (right - left) * (bottom - top))
+
+
+def _printed_lines(strength: Grey, level: float, least: float) -> tuple[Mask, bool]:
+    """Lines across the picture and those of grids and boxes, as on ruled paper and in forms, and
+    whether they are a grid or a box, too many for the strokes of a digit.
+
+    `level` is the strength of the supposed digit. Where another stroke crosses a line, the line
+    is kept.
+    """
     dark = strength > max(0.2 * level, 0.6 * least)
     strong = strength > 0.45 * level
     pictures = dark, np.ascontiguousarray(dark.T)
