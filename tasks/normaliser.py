@@ -33,6 +33,7 @@ ONE_DIGIT = 0.3  # the widest gap in an open 4, in its height
 MOST_LINES = 12  # ruled lines that are removed in each direction
 LEAST_LINE = 0.2  # the least length of a printed line, in the picture's side
 SLOPES = np.linspace(-0.08, 0.08, 9).tolist()  # of printed lines
+NEAR, FAR = 0.3, 3.0  # where a digit's parts lie, and what is beside it in a drawing, in its size
 FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the background
 
 PREPROCESSING = {"method": "ink", "size": SIZE, "box": BOX, "stroke": list(STROKE)}
@@ -309,8 +310,13 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     whether they are lighter than the background, if that had to be found out. `light` says so."""
     strength, noise, light = _strength(np.asarray(image), light)
     least = max(9 * noise, FAINTEST)
-    mask, level = _digit(strength, least)
-    lines, grid = _printed_lines(strength, mask, level, least)
+    drawn = noise == 0 and max(strength.shape) >= SMALL
+    mask, level = _digit(strength, least, FAR if drawn else NEAR)
+    # What a box in a drawing holds is told from it later.
+    seeks_lines = _at_border(mask) or (noise > 0 and _is_hollow(mask))
+    lines, grid = np.zeros_like(mask), False
+    if seeks_lines and min(mask.shape) >= SMALL:
+        lines, grid = _printed_lines(strength, level, least)
     at_edge = _edge_of_the_paper(strength, least)
     desk = np.zeros_like(at_edge)
     if at_edge.any():
@@ -339,8 +345,11 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     return ink, _box(ink > 0.2), light
 
 
-def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
-    """The mask of the digit, and its typical strength; raises `BlankError`."""
+def _digit(strength: Grey, least: float, reach: float = NEAR) -> tuple[Mask, float]:
+    """The mask of the digit with the parts within `reach`, in its size, and its typical strength.
+
+    Raises `BlankError`.
+    """
     strongest = strength[strength > 0.5 * strength.max()]
     if strongest.size < PEAK:
         strongest = strength.ravel()
@@ -354,9 +363,9 @@ def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
     level = float(np.partition(stronger, part)[part])
     # Between the strength of strokes and that of ruled lines, which is at most a third of it.
     strong = strength > 0.5 * level
-    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong)
+    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong, reach)
     # A stroke's faint parts are added, unless they lead away, as ruled lines do.
-    whole = _main_parts(strength > max(0.25 * level, 0.6 * least), strong)
+    whole = _main_parts(strength > max(0.25 * level, 0.6 * least), strong, reach)
     leads_away = _at_border(whole) and not _at_border(mask)
     if _extent(whole) <= 1.4 * _extent(mask) and not leads_away:
         mask = whole
@@ -402,18 +411,19 @@ class _Line:
     width: float
 
 
-def _printed_lines(strength: Grey, mask: Mask, level: float, least: float) -> tuple[Mask, bool]:
-    """Lines across the picture and those of grids and boxes, as on ruled paper and in forms, and
-    whether they are so many that they are no strokes of a digit.
-
-    Only searched for if `mask`, the supposed digit of that `level`, touches the border or has a
-    hollow form as a box has. Where another stroke crosses a line, the line is kept.
-    """
-    lines = np.zeros(mask.shape, bool)
+def _is_hollow(mask: Mask) -> bool:
+    """Whether `mask` covers as little of the box round it as a printed box does."""
     left, top, right, bottom = _box(mask)
-    hollow = mask.sum() < 0.25 * (right - left) * (bottom - top)
-    if min(mask.shape) < SMALL or not (hollow or _at_border(mask)):
-        return lines, False
+    return bool(mask.sum() < 0.25 * (right - left) * (bottom - top))
+
+
+def _printed_lines(strength: Grey, level: float, least: float) -> tuple[Mask, bool]:
+    """Lines across the picture and those of grids and boxes, as on ruled paper and in forms, and
+    whether they are a grid or a box, too many for the strokes of a digit.
+
+    `level` is the strength of the supposed digit. Where another stroke crosses a line, the line
+    is kept.
+    """
     dark = strength > max(0.2 * level, 0.6 * least)
     strong = strength > 0.45 * level
     pictures = dark, np.ascontiguousarray(dark.T)
@@ -772,8 +782,11 @@ def _steps(window: int) -> list[int]:
     return steps
 
 
-def _main_parts(mask: Mask, strong: Mask) -> Mask:
-    """The largest part of `mask` and what belongs to it, without specks and distant parts."""
+def _main_parts(mask: Mask, strong: Mask, reach: float) -> Mask:
+    """The largest part of `mask` and what belongs to it, without specks and distant parts.
+
+    Small parts belong to it within `reach`, in the size of the largest.
+    """
     labels, boxes = _components(mask)
     areas = np.bincount(labels[strong], minlength=len(boxes)).astype(float)
     areas[0] = 0
@@ -785,7 +798,7 @@ def _main_parts(mask: Mask, strong: Mask) -> Mask:
     apart = np.maximum(boxes[:, 0] - right, left - boxes[:, 2])
     keep = in_row & (apart < 3 * height) & (areas > 0.1 * areas[main])
     keep |= areas > 0.25 * areas[main]
-    reach = 0.3 * max(right - left, height)
+    reach *= max(right - left, height)
     near = (
         (boxes[:, 0] < boxes[keep, 2].max() + reach)
         & (boxes[:, 2] > boxes[keep, 0].min() - reach)
