@@ -372,3 +372,9 @@ def test_a_text_outside_the_catalogue_is_seen(client, pseudo):
     page = client.get(f"/?{pseudo}").text
     assert left_over(page.replace("<h1>", "<h1>Left "), PROPER) == ["Left"]
     assert left_over(page.replace('alt="⟦', 'alt="Forgotten ⟦', 1), PROPER) == ["Forgotten"]
+
+
+def test_a_shipped_model_is_described_in_the_pages_language_and_any_other_in_its_own_words(client):
+    page = client.get("/models/digits-baseline", headers=GERMAN).text
+    assert '<p class="lead" lang="de">MNIST wie veröffentlicht' in page
+    assert texts.described("digits", "Mine.") == ("Mine.", "en")
