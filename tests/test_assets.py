@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import re
+from urllib.parse import urljoin
 
 import pytest
 
@@ -66,3 +67,14 @@ def test_a_link_to_a_page_shows_with_a_title_and_a_picture(client):
     address = re.search(r'property="og:image" content="http://localhost([^"]+)"', page)[1]
     assert client.get(address).data.startswith(b"\x89PNG")
     assert re.search(r'property="og:title" content="Draw a digit"', page)
+
+
+def test_the_app_can_be_installed(client):
+    page = client.get("/").text
+    address = re.search(r'rel="manifest" href="([^"]+)"', page)[1]
+    manifest = client.get(address)
+    assert manifest.mimetype == "application/manifest+json"
+    told = manifest.get_json()
+    assert urljoin(address, told["start_url"]) == urljoin(address, told["scope"]) == "/"
+    for icon in told["icons"]:
+        assert client.get(urljoin(address, icon["src"])).status_code == 200

@@ -15,6 +15,14 @@ from model_store import ROOT, save
 from tasks.normaliser import normalise
 
 
+@pytest.fixture(scope="module")
+def client(tmp_path_factory):
+    """The app with the shipped model for digits."""
+    shelf = tmp_path_factory.mktemp("shelf")
+    (shelf / "digits").symlink_to(ROOT / "digits")
+    return create_app({"MODEL_STORE": str(shelf)}).test_client()
+
+
 @pytest.mark.parametrize("name", ["digits", "digits-baseline", "emotions", "emotions-imbalanced"])
 def test_torch_and_onnx_give_the_same_maps_filters_and_places(name):
     folder = ROOT / name

@@ -65,6 +65,7 @@ why.addEventListener("change", () => {
 // A second opinion, where there is another model that reads digits.
 const rival = element("rival");
 const second = new Reader("", hearSecond);
+for (const name of JSON.parse(rival?.dataset.models ?? "[]")) rival.add(new Option(name));
 rival?.addEventListener("change", () => {
   second.stop();
   element("rival-answer").textContent = "";
