@@ -313,7 +313,7 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     drawn = noise == 0 and max(strength.shape) >= SMALL
     mask, level = _digit(strength, least, FAR if drawn else NEAR)
     # What a box in a drawing holds is told from it later.
-    seeks_lines = _at_border(mask) or (noise > 0 and _is_hollow(mask))
+    seeks_lines = _at_border(mask) or (noise > 0 and _is_framed(mask))
     lines, grid = np.zeros_like(mask), False
     if seeks_lines and min(mask.shape) >= SMALL:
         lines, grid = _printed_lines(strength, level, least)
@@ -411,10 +411,13 @@ class _Line:
     width: float
 
 
-def _is_hollow(mask: Mask) -> bool:
-    """Whether `mask` covers as little of the box round it as a printed box does."""
+def _is_framed(mask: Mask) -> bool:
+    """Whether `mask` runs along three sides of the box round it at least, as a printed box does."""
     left, top, right, bottom = _box(mask)
-    return bool(mask.sum() < 0.25 * (right - left) * (bottom - top))
+    part = mask[top:bottom, left:right]
+    down, across = (max(1, round(0.15 * side)) for side in part.shape)
+    sides = part[:down].T, part[-down:].T, part[:, :across], part[:, -across:]
+    return sum(float(side.any(axis=1).mean()) > 0.8 for side in sides) >= 3
 
 
 def _printed_lines(strength: Grey, level: float, least: float) -> tuple[Mask, bool]:
@@ -502,8 +505,8 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
             near = np.abs(rows - path) <= line_width / 2 + 2
             rest &= ~(near & (columns >= first) & (columns <= last))
             reach = 4 + round(line_width / 2)
-            for each in (row, int(np.median(path[here]))):
-                taken[max(each - reach, 0) : each + reach + 1] = True
+            for place in (row, int(np.median(path[here]))):
+                taken[max(place - reach, 0) : place + reach + 1] = True
             x, y = columns[here][thin[here]], path[here][thin[here]]
             if len(x) < 0.5 * length or line_width > 0.08 * max(dark.shape):
                 continue
@@ -535,7 +538,7 @@ def _on_dark(dark: Mask, path: NDArray[np.intp]) -> NDArray[np.intp]:
     for by in (3, -3, 2, -2, 1, -1, 0):
         moved = (path + by).clip(0, len(dark) - 1)
         found = np.where(dark[moved, columns], moved, found)
-    return found
+    return np.asarray(found, np.intp)
 
 
 def _run(dark: Mask, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
@@ -551,7 +554,7 @@ def _run(dark: Mask, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[
         rows = path + way * steps
         run = dark[rows.clip(0, height - 1), columns] & (rows >= 0) & (rows < height)
         run[-1] = False
-        return run.argmin(axis=0)
+        return np.asarray(run.argmin(axis=0), np.intp)
 
     return path - np.maximum(length(-1) - 1, 0), path + length(1)
 
