@@ -123,8 +123,8 @@ def chosen(folder: Path) -> list[Path]:
 
 
 def opened(file: Path) -> Image.Image:
-    with Image.open(file) as image:
-        return image.convert("RGB")
+    image: Image.Image = Image.open(file).convert("RGB")
+    return image
 
 
 def squares(photo: Image.Image, count: int) -> list[Image.Image]:
