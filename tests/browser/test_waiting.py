@@ -70,7 +70,7 @@ def test_a_link_holds_the_drawing_in_the_part_that_no_server_gets(open_page: Ope
     page.get_by_test_id("link").click()
     expect(page.get_by_test_id("link")).to_have_text("Copied")
     link = page.evaluate("navigator.clipboard.readText()")
-    assert re.fullmatch(r"http://[^/]+/#[\w~-]{12,200}", link)
+    assert re.fullmatch(r"http://[^/]+/#d=[\w~-]{12,200}", link)
     asked: list[str] = []
     other = open_page("about:blank")
     other.on("request", lambda request: asked.append(request.url))
@@ -82,7 +82,7 @@ def test_a_link_holds_the_drawing_in_the_part_that_no_server_gets(open_page: Ope
 
 @pytest.mark.parametrize("text", ["nonsense!", "AAA", "~~~", "A" * 30_000])
 def test_a_link_that_holds_no_drawing_is_an_empty_pad(open_page: OpenPage, text: str):
-    page = open_page(f"/#{text}")
+    page = open_page(f"/#d={text}")
     expect(page.get_by_text("Draw any digit")).to_be_visible()
 
 
@@ -208,6 +208,7 @@ def test_the_first_tab_skips_to_the_content(open_page: OpenPage, path: str):
     expect(page.get_by_role("link", name="Skip to the content")).to_be_in_viewport()
     page.keyboard.press("Enter")
     expect(page.locator("main")).to_be_focused()
+    assert page.locator(".paper.is-empty").count() == (path == "/")
 
 
 @pytest.mark.parametrize("path", ["/", "/faces", "/batch", "/models"])
