@@ -124,7 +124,7 @@ def _node(content: bytes) -> Node:
         elif number == OPERATION:
             node.operation = value.decode()
         elif number == ATTRIBUTES:
-            name, numbers = "", []
+            name, numbers = "", list[int]()
             for kind, inner in _fields(value):
                 if kind == 1 and isinstance(inner, bytes):
                     name = inner.decode()
@@ -138,7 +138,7 @@ def _numbers(value: int | bytes) -> list[int]:
     """Numbers, one by one or packed."""
     if isinstance(value, int):
         return [value]
-    numbers, at = [], 0
+    numbers, at = list[int](), 0
     while at < len(value):
         number, at = _number(value, at)
         numbers.append(number)

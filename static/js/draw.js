@@ -2,7 +2,7 @@
 
 import { Answer, surenessOf } from "./answer.js";
 import { copyText } from "./clipboard.js";
-import { keep, kept, linkTo, readFrom } from "./drawing.js";
+import { keep, kept, linkTo, linked } from "./drawing.js";
 import { KeyboardPen } from "./keyboard.js";
 import { Pad } from "./pad.js";
 import { lightened } from "./photo.js";
@@ -102,7 +102,7 @@ canvas.addEventListener("keydown", (event) => {
 addEventListener("online", retry);
 addEventListener("pagehide", () => keep(pad.strokes));
 addEventListener("hashchange", () => {
-  const strokes = readFrom(location.hash.slice(1));
+  const strokes = linked();
   if (strokes) pad.replace(strokes);
 });
 const before = kept();

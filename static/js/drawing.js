@@ -5,6 +5,7 @@ const STEPS = SIGNS.length ** 2; // of a coordinate, which has two signs, from F
 const [FIRST, SPAN] = [-0.5, 2]; // a stroke may leave the pad
 const NEAR = 0.002; // how far a point that is left out may lie from the line, of the pad's side
 const NAME = "glimpse-drawing";
+const LINKED = "#d="; // before a drawing in an address: others are places of the page
 const MOST = 20_000; // signs of a drawing that is taken from a link
 
 /** `strokes`, lists of [x, y], as text of letters, digits, -, _ and ~. */
@@ -48,10 +49,15 @@ function fromLine([x, y], [ax, ay], [bx, by]) {
   return Math.hypot(x - ax - share * dx, y - ay - share * dy);
 }
 
+/** The drawing that the address holds; null where it holds none. */
+export function linked() {
+  return location.hash.startsWith(LINKED) ? readFrom(location.hash.slice(LINKED.length)) : null;
+}
+
 /** The drawing that the address or else this tab holds; null where neither does. */
 export function kept() {
-  const linked = readFrom(location.hash.slice(1));
-  if (linked) return linked;
+  const strokes = linked();
+  if (strokes) return strokes;
   try {
     return readFrom(sessionStorage.getItem(NAME) ?? "");
   } catch {
@@ -71,6 +77,6 @@ export function keep(strokes) {
 /** The address of this page, or of `page`, with `strokes` in it: the part that no server gets. */
 export function linkTo(strokes, page = location.href) {
   const url = new URL(page, location);
-  url.hash = written(strokes);
+  url.hash = LINKED + written(strokes);
   return url.href;
 }
