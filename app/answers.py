@@ -18,8 +18,9 @@ Count = Annotated[int, Meta(ge=0)]
 VerdictOf = Annotated[
     Verdict,
     Meta(
-        description="sure; unsure: the best score is below the card's threshold; none: the picture "
-        "shows nothing that the model knows, and label and score are the closest"
+        description="sure; unsure: the best score is below the card's threshold, or a face is "
+        "covered, cut off, turned away or tiny; none: the picture shows nothing that the model "
+        "knows, and label and score are the closest"
     ),
 ]
 Ranked = Annotated[list[Prediction], Meta(description="Best first")]

@@ -24,6 +24,7 @@ DEFAULTS: dict[str, int | str] = {
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
     "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
+    "EMBED_ORIGINS": "",  # origins of pages elsewhere that may show /embed in a frame
     "PROXY": "none",  # where a client's address comes from: the others trust a proxy's header
 }
 CHOICES = {"ENGINE": ("auto", "torch", "onnx"), "PROXY": ("none", "forwarded", "real-ip")}

@@ -8,7 +8,15 @@ from typing import Any
 
 from flask import Flask
 
-from app import body, errors, guard, metrics, texts
+from app import (
+    assets,
+    body,
+    errors,
+    guard,
+    inside_page,  # noqa: F401 (its routes are those of `pages`)
+    metrics,
+    texts,
+)
 from app.api import api
 from app.config import DEFAULTS, settings
 from app.engines import engine
@@ -30,7 +38,12 @@ def resources(name: str) -> str:
 def build(config: Mapping[str, Any] | None = None) -> Flask:
     """The application with its models loaded; `config` replaces settings from the environment."""
     give_back_large_blocks()
-    app = Flask(__name__, template_folder=resources("templates"), static_folder=resources("static"))
+    app = Flask(
+        __name__,
+        template_folder=resources("templates"),
+        static_folder=resources("static"),
+        static_url_path="/assets",
+    )
     app.url_map.strict_slashes = False  # /faces/ is /faces
     app.config.from_mapping(settings())
     app.config.from_mapping(config or {})
@@ -42,7 +55,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
         (only,) = held.ready
         if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
             app.config["DEFAULT_MODEL"] = only
-    for part in (body, errors, metrics, texts, guard):
+    for part in (assets, body, errors, metrics, texts, guard):
         part.register(app)
     for blueprint in (api, health, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)

@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; "
     "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
-    "base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
+    "manifest-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Permissions-Policy": "camera=(self), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "X-Content-Type-Options": "nosniff",
 }
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
-GUARDED = ("/api/predict", "/v2/models/")  # the costly routes: keys and rate limits apply to these
+GUARDED = (
+    "/api/predict",
+    "/v2/models/",
+    "/inside/",
+)  # the costly routes: keys and rate limits apply to these
 MOST_RATE = 100_000  # the times of so many requests of a client are kept
+FRAMING = re.compile(r"\*|https?://(?:\*\.)?[A-Za-z0-9.-]+(?::[0-9]+)?")
 DIGEST = re.compile(r"[0-9a-f]{64}")
 
 
@@ -43,6 +48,12 @@ def register(app: Flask) -> None:
         app.before_request(_rate_check(app.config["RATE_LIMIT"], app.config["RATE_STORAGE"]))
     if app.config["API_KEYS"]:
         app.before_request(_key_check(app.config["API_KEYS"]))
+    for origin in app.config["EMBED_ORIGINS"].replace(",", " ").split():
+        if not FRAMING.fullmatch(origin):
+            raise ValueError(
+                f"GLIMPSE_EMBED_ORIGINS holds {origin!r}; it must be origins such as "
+                "https://example.org, separated by commas, or *"
+            )
     if app.config["CORS_ORIGINS"]:
         from flask_cors import CORS  # noqa: PLC0415
 
@@ -50,6 +61,16 @@ def register(app: Flask) -> None:
         exposed = ["Retry-After", "X-Request-ID"]
         CORS(app, resources=[r"/api/.*", r"/v2/.*"], origins=origins, expose_headers=exposed)
     app.after_request(_add_headers)
+
+
+def embeddable(response: Response, setting: str) -> Response:
+    """The response, which pages of the origins in `setting` may show in a frame."""
+    origins = " ".join(setting.replace(",", " ").split()) or "'none'"
+    policy = HEADERS["Content-Security-Policy"]
+    response.headers["Content-Security-Policy"] = policy.replace(
+        "frame-ancestors 'none'", f"frame-ancestors {origins}"
+    )
+    return response
 
 
 def _origin(setting: str) -> str | re.Pattern[str]:

@@ -5,9 +5,19 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from flask import Blueprint, current_app, redirect, render_template, request, url_for
-from werkzeug.wrappers import Response
+from flask import (
+    Blueprint,
+    Response,
+    current_app,
+    make_response,
+    redirect,
+    render_template,
+    request,
+    url_for,
+)
+from werkzeug.wrappers import Response as AnyResponse
 
+from app.guard import embeddable
 from app.models import Model, models, store_option
 from app.openapi import EVERYWHERE, SAMPLE, document
 from app.reports import recalls
@@ -55,17 +65,24 @@ def _navigation() -> dict[str, Any]:
 
 
 @pages.get("/")
-def draw() -> str | Response:
+def draw() -> str | AnyResponse:
     """The page on which a digit is drawn and read; where no model reads digits, an own one's."""
     if not _is_tried_on("draw.html"):
         return redirect(url_for("pages.try_model", name=own_models()[0].card.name))
-    return _page("draw.html", current_app.config["DEFAULT_MODEL"])
+    return _page("draw.html", _asked_for(current_app.config["DEFAULT_MODEL"]))
+
+
+@pages.get("/embed")
+def embed() -> Response:
+    """The page for digits without what is around it, for a frame in a page elsewhere."""
+    page = _page("draw.html", _asked_for(current_app.config["DEFAULT_MODEL"]), embedded=True)
+    return embeddable(make_response(page), current_app.config["EMBED_ORIGINS"])
 
 
 @pages.get("/faces")
 def faces() -> str:
     """The page on which the faces of a photo are found and read."""
-    return _page("faces.html", current_app.config["FACE_MODEL"])
+    return _page("faces.html", _asked_for(current_app.config["FACE_MODEL"]))
 
 
 @pages.get("/try/<name>")
@@ -75,7 +92,16 @@ def try_model(name: str) -> str:
     return _page(model.task.page, name)
 
 
-def _page(template: str, preferred: str) -> str:
+def _asked_for(otherwise: str) -> str:
+    """The model that the address names, as in `/?model=digits-baseline`.
+
+    Raises `UnknownModel`, or `NotReady`.
+    """
+    name = request.args.get("model")
+    return models().get(name).card.name if name else otherwise
+
+
+def _page(template: str, preferred: str, **more: Any) -> str:
     """The page `template` for the model `preferred`, or for another that it fits."""
     model = models().tried_on(template, preferred)
     return render_template(
@@ -86,7 +112,13 @@ def _page(template: str, preferred: str) -> str:
         task=model.task if model else None,
         recall=_recall(model.card) if model else [],
         best=BEST if model and len(model.card.labels) > MOST_BARS else 0,
+        others=[
+            name
+            for name, each in models().ready.items()
+            if each.task.page == template and model and name != model.card.name
+        ],
         most_bytes=current_app.config["MAX_BYTES"],
+        **more,
     )
 
 

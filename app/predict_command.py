@@ -22,6 +22,7 @@ from tasks.decode import OTHER_SUFFIXES, SUFFIXES
 from tasks.problems import Problem, UnreadableImage
 
 FORMULA = ("=", "+", "-", "@", "\t", "\r")
+DOUBTS = {"sure": "", "unsure": " (not sure)", "none": " (nothing that it knows)"}
 TOGETHER = 16  # pictures that are read and classified in one batch
 
 Answer = Result | FailedResult
@@ -111,7 +112,7 @@ def _upload(file: Path) -> Upload:
 def _text(name: str, result: Answer) -> None:
     if isinstance(result, Result):
         shown: Sequence[Result | SubjectAnswer] = result.faces or [result]
-        told = ", ".join(f"{each.label} {each.score:.1%}" for each in shown)
+        told = ", ".join(f"{each.label} {each.score:.1%}{DOUBTS[each.verdict]}" for each in shown)
         print(f"{name}\t{told}", flush=True)
 
 
@@ -125,7 +126,7 @@ def _csv(model: Model) -> Callable[[str, Answer], None]:
     writer = csv.writer(sys.stdout)
     labels = model.card.labels
     heads = map(_cell, labels)
-    writer.writerow(["file", "error", *Box.__struct_fields__, "label", "score", *heads])
+    writer.writerow(["file", "error", *Box.__struct_fields__, "label", "score", "verdict", *heads])
 
     def write(name: str, result: Answer) -> None:
         if isinstance(result, FailedResult):
@@ -135,7 +136,7 @@ def _csv(model: Model) -> Callable[[str, Answer], None]:
                 scores = {each.label: each.score for each in part.predictions}
                 box = msgspec.structs.astuple(part.box)
                 writer.writerow(
-                    [_cell(name), "", *box, _cell(part.label), part.score]
+                    [_cell(name), "", *box, _cell(part.label), part.score, part.verdict]
                     + [scores[label] for label in labels]
                 )
         sys.stdout.flush()

@@ -64,7 +64,13 @@ def register(app: Flask) -> None:
     app.before_request(_choose)
     app.after_request(_tell)
     app.jinja_env.globals.update(
-        t=t, named=named, of_task=of_task, language=language, languages=languages, texts=texts
+        t=t,
+        named=named,
+        of_task=of_task,
+        described=described,
+        language=language,
+        languages=languages,
+        texts=texts,
     )
     app.jinja_env.filters.update(number=number, percent=percent, points=points, label=label)
 
@@ -125,6 +131,13 @@ def of_task(task: str, key: str, **values: object) -> str:
     """The text of `key` for a task; that of the task `image` if it has none."""
     own = f"task.{task}.{key}"
     return t(own if own in LANGUAGES[language()] else f"task.image.{key}", **values)
+
+
+def described(name: str, description: str) -> tuple[str, str]:
+    """A shipped model's description in the request's language, any other's own; and which it is."""
+    if LANGUAGES[DEFAULT].get(f"description.{name}") != description:
+        return description, DEFAULT
+    return named("description", name, description), language()
 
 
 def label(name: str) -> str:

@@ -10,6 +10,7 @@ from model_store.onnx_file import (
     load_onnx,
     load_onnx_heat,
 )
+from model_store.onnx_layers import Node, load_onnx_layers
 from model_store.store import (
     CARD,
     CHECKPOINT,
@@ -35,11 +36,13 @@ __all__ = [
     "Card",
     "CardError",
     "Input",
+    "Node",
     "StoreError",
     "folders",
     "load",
     "load_onnx",
     "load_onnx_heat",
+    "load_onnx_layers",
     "read_card",
     "replace_file",
     "save",

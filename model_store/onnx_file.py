@@ -30,7 +30,7 @@ def load_onnx(folder: Path) -> tuple[onnxruntime.InferenceSession, Card]:
     Its SHA-256 is compared with the card's first. Raises `StoreError`.
     """
     card = read_card(folder)
-    session = _session(_vouched(folder, card), folder)
+    session = session_of(vouched_onnx(folder, card), folder)
     try:
         embedded = Card.from_json(session.get_modelmeta().custom_metadata_map[CARD])
     except (CardError, KeyError) as error:
@@ -56,22 +56,23 @@ def load_onnx_heat(
     metadata = session.get_modelmeta().custom_metadata_map
     if HEAT not in metadata:
         return None
-    weights = _vouched(folder, card)[: int(metadata[WEIGHTS_SIZE])]
-    return _session(weights + base64.b64decode(metadata[HEAT]), folder)
+    weights = vouched_onnx(folder, card)[: int(metadata[WEIGHTS_SIZE])]
+    return session_of(weights + base64.b64decode(metadata[HEAT]), folder)
 
 
 def _again(folder: Path) -> str:
     return f"write it again: python -m training export {folder.name}"
 
 
-def _vouched(folder: Path, card: Card) -> bytes:
-    """The bytes of the ONNX file, if they match `card`."""
+def vouched_onnx(folder: Path, card: Card) -> bytes:
+    """The bytes of the ONNX file, if they match `card`; raises `StoreError`."""
     if not card.onnx_sha256:
         raise StoreError(f"{folder.name}: it has no {ONNX_FILE}; {_again(folder)}")
     return vouched(folder / ONNX_FILE, card.onnx_sha256, _again(folder))
 
 
-def _session(content: bytes, folder: Path) -> onnxruntime.InferenceSession:
+def session_of(content: bytes, folder: Path) -> onnxruntime.InferenceSession:
+    """The session of a model's bytes, for one thread of the CPU; raises `StoreError`."""
     # Its telemetry would write to the home folder, and its thread does not survive a fork.
     os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
     import onnxruntime  # noqa: PLC0415

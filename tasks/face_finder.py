@@ -86,6 +86,7 @@ def verdict_of_crop(crop: Image.Image) -> Verdict:
 
     Its edges are where it was cut on purpose, so that a face may reach beyond them.
     """
+    crop = _scaled(crop, min(1.0, CLOSE / max(crop.size)))
     side = max(crop.size) / MARGIN
     x, y = (crop.width - side) / 2, (crop.height - side) / 2
     close = _close_up(crop, Face(x, y, side, side, 0.0, 1.0))
@@ -102,7 +103,14 @@ def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float 
 
 
 def _upright(
-    photo: Image.Image, face: Face, size: int, margin: float, tilt: float, *, mode: str
+    photo: Image.Image,
+    face: Face,
+    size: int,
+    margin: float,
+    tilt: float,
+    *,
+    mode: str,
+    resample: Image.Resampling = Image.Resampling.BICUBIC,
 ) -> Image.Image:
     """A square of `size` pixels around a face, `margin` times as large as it, turned by `tilt`."""
     side = face.side * margin
@@ -121,7 +129,7 @@ def _upright(
         along, -across, x - along * middle + across * middle,
         across, along, y - across * middle - along * middle,
     )  # fmt: skip
-    return near.transform((size, size), Image.Transform.AFFINE, matrix, Image.Resampling.BICUBIC)
+    return near.transform((size, size), Image.Transform.AFFINE, matrix, resample)
 
 
 def _padded(photo: Image.Image, box: list[int]) -> Image.Image:
@@ -260,7 +268,8 @@ def _in_the_middle(close: Image.Image) -> Detection | None:
 def _close_up(photo: Image.Image, face: Face) -> Image.Image:
     """The face with an equal margin around it, in colour, turned upright by its tilt."""
     if face.tilt:
-        return _upright(photo, face, CLOSE, CLOSE_MARGIN, face.tilt, mode="RGB")
+        fast = Image.Resampling.BILINEAR
+        return _upright(photo, face, CLOSE, CLOSE_MARGIN, face.tilt, mode="RGB", resample=fast)
     x, y = face.x + face.width / 2, face.y + face.height / 2
     reach = CLOSE_MARGIN * face.side / 2
     near = _padded(photo, [round(edge) for edge in (x - reach, y - reach, x + reach, y + reach)])

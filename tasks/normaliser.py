@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,9 @@ FINER = 4  # times as large for many digits
 MOST_DIGITS = 16  # of a number
 ONE_DIGIT = 0.3  # the widest gap in an open 4, in its height
 MOST_LINES = 12  # ruled lines that are removed in each direction
+LEAST_LINE = 0.2  # the least length of a printed line, in the picture's side
+SLOPES = np.linspace(-0.08, 0.08, 9).tolist()  # of printed lines
+NEAR, FAR = 0.3, 3.0  # where a digit's parts lie, and what is beside it in a drawing, in its size
 FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the background
 
 PREPROCESSING = {"method": "ink", "size": SIZE, "box": BOX, "stroke": list(STROKE)}
@@ -306,21 +310,31 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     whether they are lighter than the background, if that had to be found out. `light` says so."""
     strength, noise, light = _strength(np.asarray(image), light)
     least = max(9 * noise, FAINTEST)
-    mask, level = _digit(strength, least)
+    drawn = noise == 0 and max(strength.shape) >= SMALL
+    mask, level = _digit(strength, least, FAR if drawn else NEAR)
+    # What a box in a drawing holds is told from it later.
+    seeks_lines = _at_border(mask) or (noise > 0 and _is_hollow(mask))
+    lines, grid = np.zeros_like(mask), False
+    if seeks_lines and min(mask.shape) >= SMALL:
+        lines, grid = _printed_lines(strength, level, least)
     at_edge = _edge_of_the_paper(strength, least)
+    desk = np.zeros_like(at_edge)
     if at_edge.any():
         with contextlib.suppress(BlankError):
             inner, inner_level = _digit(np.where(at_edge, 0, strength), least)
             # A digit that fills the picture touches the border too: the rest must be a digit.
             if inner_level > 0.35 * level and _extent(inner) > 0.1 * max(inner.shape):
-                mask, level = inner, inner_level
-    lines = _ruled_lines(strength, mask, least)
+                mask, level, desk = inner, inner_level, at_edge
     if lines.any():
         with contextlib.suppress(BlankError):
-            rest = np.where(lines, 0, strength)
+            rest = np.where(lines | desk, 0, strength)
             inner, inner_level = _digit(rest, least)
+            touching = _touching_border(inner)
+            if 0 < touching.sum() < 0.5 * inner.sum():
+                rest = np.where(_grown(touching), 0, rest)
+                inner, inner_level = _digit(rest, least)
             # In a tight crop, the digit's own strokes cross the picture too.
-            if not _at_border(inner) and _extent(inner) > 0.1 * max(inner.shape):
+            if (grid or not _at_border(inner)) and _extent(inner) > 0.1 * max(inner.shape):
                 strength, mask, level = rest, inner, inner_level
     ground = min(2.5 * noise, 0.3 * level)
     ink = np.clip((strength - ground) / (level - ground), 0, 1) * _grown(mask)
@@ -331,8 +345,11 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     return ink, _box(ink > 0.2), light
 
 
-def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
-    """The mask of the digit, and its typical strength; raises `BlankError`."""
+def _digit(strength: Grey, least: float, reach: float = NEAR) -> tuple[Mask, float]:
+    """The mask of the digit with the parts within `reach`, in its size, and its typical strength.
+
+    Raises `BlankError`.
+    """
     strongest = strength[strength > 0.5 * strength.max()]
     if strongest.size < PEAK:
         strongest = strength.ravel()
@@ -346,9 +363,9 @@ def _digit(strength: Grey, least: float) -> tuple[Mask, float]:
     level = float(np.partition(stronger, part)[part])
     # Between the strength of strokes and that of ruled lines, which is at most a third of it.
     strong = strength > 0.5 * level
-    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong)
+    mask = _main_parts(strength > max(0.45 * level, 0.6 * least), strong, reach)
     # A stroke's faint parts are added, unless they lead away, as ruled lines do.
-    whole = _main_parts(strength > max(0.25 * level, 0.6 * least), strong)
+    whole = _main_parts(strength > max(0.25 * level, 0.6 * least), strong, reach)
     leads_away = _at_border(whole) and not _at_border(mask)
     if _extent(whole) <= 1.4 * _extent(mask) and not leads_away:
         mask = whole
@@ -383,68 +400,167 @@ def _edge_of_the_paper(strength: Grey, least: float) -> Mask:
     return _grown(_grown(np.asarray(along[labels], bool)))
 
 
-def _ruled_lines(strength: Grey, mask: Mask, least: float) -> Mask:
-    """Lines from one side of the picture to the other, as ruled and squared paper has them.
+@dataclass(frozen=True)
+class _Line:
+    """A straight dark line from left to right: its row at each of the picture's columns, the
+    `first` and `last` column it covers, and its `width` in pixels."""
 
-    Only searched for if `mask`, the supposed digit, touches those sides. Where another stroke
-    crosses a line, the line is kept.
+    path: NDArray[np.intp]
+    first: int
+    last: int
+    width: float
+
+
+def _is_hollow(mask: Mask) -> bool:
+    """Whether `mask` covers as little of the box round it as a printed box does."""
+    left, top, right, bottom = _box(mask)
+    return bool(mask.sum() < 0.25 * (right - left) * (bottom - top))
+
+
+def _printed_lines(strength: Grey, level: float, least: float) -> tuple[Mask, bool]:
+    """Lines across the picture and those of grids and boxes, as on ruled paper and in forms, and
+    whether they are a grid or a box, too many for the strokes of a digit.
+
+    `level` is the strength of the supposed digit. Where another stroke crosses a line, the line
+    is kept.
     """
-    lines = np.zeros(mask.shape, bool)
-    for found, ink, parts in ((lines, strength, mask), (lines.T, strength.T, mask.T)):
-        if parts.shape[1] < SMALL or not (parts[:, :2].any() or parts[:, -2:].any()):
-            continue
-        dark = ink > max(0.2 * float(np.percentile(ink[parts], 60)), 0.6 * least)
-        weight = np.where(dark, 1.0, 0.0).astype(np.float32)
-        columns = np.arange(dark.shape[1])
-        for _ in range(MOST_LINES):
-            path = _way_across(weight)
-            on = weight[path, columns]
-            if on.mean() < 0.85:
-                break
-            bent = path - np.polyval(np.polyfit(columns, path, 1), columns)
-            top, bottom = _run(dark, path, columns)
-            width = float(np.median(bottom - top))
-            # A digit's own strokes end before the border.
-            to_border = on[: 1 + len(on) // 32].any() or on[-1 - len(on) // 32 :].any()
-            if to_border and np.abs(bent).max() < 3 and width < 0.04 * max(dark.shape) + 1:
-                thin = bottom - top <= 1.5 * width + 1
-                rows = np.arange(dark.shape[0])[:, None]
-                found[thin & (rows >= top - 2) & (rows <= bottom + 1)] = True
-            near = np.abs(np.arange(dark.shape[0])[:, None] - path) <= width / 2 + 1
-            weight[near] = 0
-    return lines
+    dark = strength > max(0.2 * level, 0.6 * least)
+    strong = strength > 0.45 * level
+    pictures = dark, np.ascontiguousarray(dark.T)
+    found = _straight_lines(dark, strong), _straight_lines(pictures[1], strong.T)
+    # Each end of a printed line lies on another one or on the border: a digit's bars end freely.
+    before = -1
+    while (count := len(found[0]) + len(found[1])) != before:
+        before = count
+        across = [line for line in found[0] if _is_closed(line, found[1], dark.shape[1])]
+        found = across, [line for line in found[1] if _is_closed(line, across, dark.shape[0])]
+    bands = tuple(np.zeros(each.shape, bool) for each in pictures)
+    crossed = tuple(np.zeros(each.shape, bool) for each in pictures)
+    for way, picture in enumerate(pictures):
+        rows, columns = (np.arange(side) for side in picture.shape)
+        for line in found[way]:
+            start, end = _run(picture, line.path)
+            around = np.abs(rows[:, None] - line.path) <= line.width / 2 + 2
+            around &= (columns >= line.first - 2) & (columns <= line.last + 2)
+            bands[way][around] = True
+            crossed[way][around & (end - start > 1.5 * line.width + 1)] = True
+    rows_of, columns_of = bands[0], bands[1].T
+    lines = (rows_of & ~crossed[0]) | (columns_of & ~crossed[1].T)
+    # Where printed lines cross each other, no stroke does.
+    lines |= _grown(_grown(rows_of)) & _grown(_grown(columns_of))
+    return lines, count > 2 and min(len(each) for each in found) > 0
 
 
-def _way_across(weight: Grey) -> NDArray[np.intp]:
-    """The path from left to right with the largest sum of `weight`: its row at each column.
+def _is_closed(line: _Line, others: Sequence[_Line], width: int) -> bool:
+    """Whether both ends of `line` lie on the picture's border or on `others`, which go down."""
+    room = 4 + line.width
 
-    The path moves by at most one row per column, at a small cost.
+    def held(end: int) -> bool:
+        row = int(line.path[end])
+        return min(end, width - 1 - end) <= width / 32 or any(
+            abs(int(other.path[min(row, len(other.path) - 1)]) - end) <= room + other.width
+            and other.first - room <= row <= other.last + room
+            for other in others
+        )
+
+    return held(line.first) and held(line.last)
+
+
+def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
+    """The long, thin, mostly `strong` lines in `dark` from left to right, at up to 5 degrees."""
+    height, width = dark.shape
+    columns, rows = np.arange(width), np.arange(height)[:, np.newaxis]
+    rest = dark.copy()
+    strong = _grown(strong)
+    found: list[_Line] = []
+    for _ in range(3):  # one after another, lines at the same height
+        thick = rest.copy()
+        thick[1:] |= rest[:-1]
+        thick[:-1] |= rest[1:]
+        runs: list[tuple[int, int, int, float]] = []
+        for slope, places in zip(SLOPES, _slanting_rows(height, width), strict=True):
+            tilted = thick.ravel()[places]
+            least = (1, max(round(LEAST_LINE * width), 2))
+            hits = np.flatnonzero(_extreme(tilted, least, np.logical_and).any(axis=1))
+            ends = np.where(tilted[hits], -1, columns)
+            lengths = columns - np.maximum.accumulate(ends, axis=1)
+            for row, each in zip(hits, lengths, strict=True):
+                last = int(each.argmax())
+                runs.append((int(each[last]), last, int(row), slope))
+        taken = np.zeros(height, bool)
+        for length, last, row, slope in sorted(runs, reverse=True):
+            if taken[row]:
+                continue
+            first = last - length + 1
+            moved = np.round(slope * (columns - width / 2)).astype(np.intp)
+            path = _on_dark(dark, (row + moved).clip(0, height - 1))
+            top, bottom = _run(dark, path)
+            here = slice(first, last + 1)
+            line_width = max(float(np.median((bottom - top)[here])), 1)
+            thin = (bottom > top) & (bottom - top <= 1.5 * line_width + 1)
+            path = np.where(thin, (top + bottom - 1) // 2, path)
+            near = np.abs(rows - path) <= line_width / 2 + 2
+            rest &= ~(near & (columns >= first) & (columns <= last))
+            reach = 4 + round(line_width / 2)
+            for each in (row, int(np.median(path[here]))):
+                taken[max(each - reach, 0) : each + reach + 1] = True
+            x, y = columns[here][thin[here]], path[here][thin[here]]
+            if len(x) < 0.5 * length or line_width > 0.08 * max(dark.shape):
+                continue
+            x, y = x - x.mean(), y - y.mean()
+            bent = np.sort(np.abs(y - x * ((x @ y) / max(float(x @ x), 1))))
+            straight = bent[int(0.95 * (len(x) - 1))] < 0.6 + 2.4 * length / width
+            if straight and strong[path, columns][here].mean() > 0.5:
+                found.append(_Line(path, first, last, line_width))
+        if not runs or len(found) > MOST_LINES:
+            break
+    return found
+
+
+@lru_cache(maxsize=16)
+def _slanting_rows(height: int, width: int) -> list[NDArray[np.intp]]:
+    """For each of `SLOPES`, the places of rows that slope so: each (height, width), read-only."""
+    columns, rows = np.arange(width), np.arange(height)[:, np.newaxis]
+    return [
+        (rows + np.round(slope * (columns - width / 2)).astype(np.intp)).clip(0, height - 1) * width
+        + columns
+        for slope in SLOPES
+    ]
+
+
+def _on_dark(dark: Mask, path: NDArray[np.intp]) -> NDArray[np.intp]:
+    """`path` moved to a dark pixel at most 3 rows away, in each column that has one."""
+    columns = np.arange(len(path))
+    found = path.copy()
+    for by in (3, -3, 2, -2, 1, -1, 0):
+        moved = (path + by).clip(0, len(dark) - 1)
+        found = np.where(dark[moved, columns], moved, found)
+    return found
+
+
+def _run(dark: Mask, path: NDArray[np.intp]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """First row and row after the last of the run of `dark` that `path` crosses in each column.
+
+    A run is followed for a tenth of the picture in each direction.
     """
-    height, width = weight.shape
-    slope_cost = 0.05
-    best = weight[:, 0]
-    steps = np.zeros((width, height), np.int8)
-    for column in range(1, width):
-        padded = np.pad(best - slope_cost, 1, constant_values=-np.inf)
-        choices = np.stack([best, padded[:-2], padded[2:]])
-        chosen = choices.argmax(axis=0)
-        steps[column] = np.array([0, -1, 1], np.int8)[chosen]
-        best = choices.max(axis=0) + weight[:, column]
-    path = np.empty(width, np.intp)
-    path[-1] = best.argmax()
-    for column in range(width - 1, 0, -1):
-        path[column - 1] = path[column] + steps[column, path[column]]
-    return path
+    height, width = dark.shape
+    columns = np.arange(width)
+    steps = np.arange(max(dark.shape) // 10 + 3)[:, np.newaxis]
+
+    def length(way: int) -> NDArray[np.intp]:
+        rows = path + way * steps
+        run = dark[rows.clip(0, height - 1), columns] & (rows >= 0) & (rows < height)
+        run[-1] = False
+        return run.argmin(axis=0)
+
+    return path - np.maximum(length(-1) - 1, 0), path + length(1)
 
 
-def _run(
-    dark: Mask, path: NDArray[np.intp], columns: NDArray[np.intp]
-) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-    """First row and row after the last of the run of `dark` that `path` crosses in each column."""
-    rows = np.arange(dark.shape[0])[:, None]
-    light_above = np.where(~dark & (rows <= path), rows, -1).max(axis=0)
-    light_below = np.where(~dark & (rows >= path), rows, dark.shape[0]).min(axis=0)
-    return np.minimum(light_above + 1, path), np.maximum(light_below, path)
+def _touching_border(mask: Mask) -> Mask:
+    """The parts of `mask` that touch the border of the picture."""
+    labels, _ = _components(mask)
+    at = np.concatenate([*labels[:2], *labels[-2:], *labels[:, :2].T, *labels[:, -2:].T])
+    return np.isin(labels, at[at > 0])
 
 
 def _at_border(mask: Mask) -> bool:
@@ -647,7 +763,7 @@ def _closed(grey: Bytes, reach: tuple[int, int]) -> Bytes:
     return _extreme(_extreme(grey, reach, np.maximum), reach, np.minimum)
 
 
-def _extreme(grey: Bytes, reach: tuple[int, int], of_two: np.ufunc) -> Bytes:
+def _extreme(grey: NDArray[Any], reach: tuple[int, int], of_two: np.ufunc) -> NDArray[Any]:
     """The highest or lowest value in each window of `reach`; each side shrinks by reach - 1."""
     down, across = reach
     for step in _steps(down):
@@ -666,8 +782,11 @@ def _steps(window: int) -> list[int]:
     return steps
 
 
-def _main_parts(mask: Mask, strong: Mask) -> Mask:
-    """The largest part of `mask` and what belongs to it, without specks and distant parts."""
+def _main_parts(mask: Mask, strong: Mask, reach: float) -> Mask:
+    """The largest part of `mask` and what belongs to it, without specks and distant parts.
+
+    Small parts belong to it within `reach`, in the size of the largest.
+    """
     labels, boxes = _components(mask)
     areas = np.bincount(labels[strong], minlength=len(boxes)).astype(float)
     areas[0] = 0
@@ -679,7 +798,7 @@ def _main_parts(mask: Mask, strong: Mask) -> Mask:
     apart = np.maximum(boxes[:, 0] - right, left - boxes[:, 2])
     keep = in_row & (apart < 3 * height) & (areas > 0.1 * areas[main])
     keep |= areas > 0.25 * areas[main]
-    reach = 0.3 * max(right - left, height)
+    reach *= max(right - left, height)
     near = (
         (boxes[:, 0] < boxes[keep, 2].max() + reach)
         & (boxes[:, 2] > boxes[keep, 0].min() - reach)

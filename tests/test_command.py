@@ -117,6 +117,7 @@ def test_a_csv_has_a_row_a_face(tmp_path, monkeypatch, capsys):
     rows = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
     assert len(rows) == 4
     assert {row["label"] for row in rows} <= {"dark", "light"}
+    assert {row["verdict"] for row in rows} <= {"sure", "unsure"}
 
 
 def test_whole_takes_a_crop(tmp_path, monkeypatch, capsys):
@@ -124,7 +125,7 @@ def test_whole_takes_a_crop(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(tmp_path / "store"))
     (tmp_path / "crop.png").write_bytes(encode(Image.new("L", (48, 48), 250)))
     assert main(["predict", str(tmp_path / "crop.png"), "--model", "emotions", "--whole"]) == 0
-    assert "light 98.0%" in capsys.readouterr().out
+    assert "light 98.0% (nothing that it knows)" in capsys.readouterr().out
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path, capsys):

@@ -261,3 +261,16 @@ def test_an_origin_of_the_settings_is_let_in(guarded):
 def test_an_origin_is_literal_but_for_its_wildcard(guarded, setting, origin, allowed):
     response = guarded(CORS_ORIGINS=setting).get("/api/models", headers={"Origin": origin})
     assert (response.headers.get("Access-Control-Allow-Origin") in (origin, "*")) is allowed
+
+
+def test_only_named_origins_may_frame_the_page_that_is_for_it():
+    def framing(path, **settings):
+        policy = create_app(settings).test_client().get(path).headers["Content-Security-Policy"]
+        return policy.partition("frame-ancestors ")[2]
+
+    assert framing("/embed") == "'none'"
+    named = {"EMBED_ORIGINS": "https://a.example, https://*.b.example:8000"}
+    assert framing("/embed", **named) == "https://a.example https://*.b.example:8000"
+    assert framing("/", **named) == "'none'"
+    with pytest.raises(ValueError, match="GLIMPSE_EMBED_ORIGINS"):
+        create_app({"EMBED_ORIGINS": "https://a.example; script-src *"})

@@ -70,9 +70,9 @@ def as_onnx(file, network=NETWORK, example=EXAMPLE):
         (example,),
         file,
         dynamo=False,
-        dynamic_axes={"in": {0: "n"}, "out": {0: "n"}},
-        input_names=["in"],
-        output_names=["out"],
+        dynamic_axes={"pictures": {0: "n"}, "probabilities": {0: "n"}},
+        input_names=["pictures"],  # as the checkpoints' own are called
+        output_names=["probabilities"],
     )
 
 

@@ -172,6 +172,45 @@ def test_ruled_paper_as_dark_as_the_ink_is_no_ink(seven, rules):
     assert likeness(seven, normalise(page)) > 0.85
 
 
+def in_print(form):
+    """A photo of a seven within printed lines that are as dark as its ink."""
+    page = drawing(scale=0.4, at=(125, 105), pen=12, ink=70, ground=225)
+    draw = ImageDraw.Draw(page)
+    if form == "cell":
+        for at in (22, 378):
+            draw.line([(at, 0), (at - 8, 400)], fill=80, width=20 if at < 100 else 4)
+            draw.line([(0, at), (400, at - 6)], fill=80, width=4)
+    elif form == "boxes":
+        for at in (-92, 108, 308):
+            draw.rectangle((at, 110, at + 200, 290), outline=80, width=4)
+    elif form == "touched cell":
+        left, _, right, _ = page.point(lambda value: 255 - value).point(lambda v: v > 100).getbbox()
+        draw.line([(right + 1, 0), (right + 5, 400)], fill=80, width=16)
+        draw.line([(left - 120, 0), (left - 116, 400)], fill=80, width=4)
+        for at in (40, 340):
+            draw.line([(0, at), (400, at)], fill=80, width=4)
+    values = np.asarray(page, float) + np.random.default_rng(0).normal(0, 4, (400, 400))
+    return Image.fromarray(values.clip(0, 255).astype(np.uint8))
+
+
+@pytest.mark.parametrize("form", ["cell", "boxes", "touched cell"])
+def test_a_digit_in_printed_lines_stands_alone(seven, form):
+    reading = read(in_print(form))
+    assert likeness(seven, reading.whole.pixels) > 0.85
+    assert not reading.pieces
+
+
+def test_a_round_digit_on_paper_is_no_box():
+    """A zero's four flat sides meet, yet each is bent."""
+    page = Image.new("L", (400, 400), 225)
+    ImageDraw.Draw(page).ellipse((90, 90, 310, 310), outline=60, width=12)
+    values = np.asarray(page, float) + np.random.default_rng(0).normal(0, 4, (400, 400))
+    zero = read(Image.fromarray(values.clip(0, 255).astype(np.uint8)))
+    left, top, right, bottom = zero.whole.box
+    assert min(right - left, bottom - top) > 210
+    assert zero.whole.pixels[14, 4:10].max() > 200
+
+
 def test_the_bar_of_a_tight_crop_is_no_ruled_line():
     """A four whose crossbar goes from side to side."""
     four = Image.new("L", (300, 400), 255)

@@ -157,6 +157,16 @@ def test_a_sign_beside_a_number_is_told(reader, number, mark):
     assert told["verdict"] == "none"
 
 
+def test_a_sign_further_away_is_told(reader):
+    picture = drawn("5")
+    wider = Image.new("L", (picture.width + 200, picture.height), 255)
+    wider.paste(picture, (200, 0))
+    ImageDraw.Draw(wider).line([(90, 150), (150, 150)], fill=0, width=11)
+    told = result(reader, wider)
+    assert told["label"] == "5"
+    assert told["verdict"] == "none"
+
+
 def test_top_k_counts_the_readings_too(reader):
     told = result(reader, drawn("27"), "?top_k=2")
     assert len(told["predictions"]) == 2

@@ -20,6 +20,7 @@ GERMAN = {**BROWSER, "Accept-Language": "de-AT,de;q=0.9,en;q=0.8"}
 PATHS = [
     "/",
     "/faces",
+    "/inside",
     "/batch",
     "/docs",
     "/models",
@@ -246,7 +247,6 @@ def test_a_label_that_nobody_translated_is_shown_as_it_is(tmp_path):
 def test_a_cards_own_texts_stay_english_and_say_so(client):
     told = read_card(ROOT / "digits")
     page = client.get("/models/digits", headers=GERMAN).text
-    assert f'<p class="lead" lang="en">{told.description}</p>' in page
     assert all(f'<li lang="en">{limit}</li>' in page for limit in told.limits)
 
 
@@ -259,22 +259,24 @@ def test_values_in_markup_are_escaped(client):
 @pytest.mark.parametrize(
     ("path", "told"),
     [
-        ("/nothing-here", ("Nicht gefunden", "Diese Seite gibt es nicht", "URL was not found")),
+        ("/nothing-here", ("Nicht gefunden", "Diese Seite gibt es nicht", "There is no page")),
         ("/models/cats", ("Unbekanntes Modell", "Ein Modell dieses Namens", "no model of that")),
     ],
 )
-def test_a_problem_is_told_in_german_with_the_servers_words_behind(client, path, told):
+def test_a_problem_is_told_in_the_pages_language_with_ways_on(client, path, told):
     title, sentence, detail = told
     page = client.get(path, headers=GERMAN).text
     assert f"<h1>{title}</h1>" in page
     assert sentence in page
-    assert detail in re.search(r'<p class="original" lang="en">(.*?)</p>', page)[1]
+    assert detail not in page
+    assert all(f'<a class="button" href="{way}">' in page for way in ("/", "/faces", "/models"))
     english = client.get(path, headers=BROWSER).text
-    assert detail in english and 'class="original"' not in english
+    assert detail in english and sentence not in english
 
 
 def test_a_problem_without_words_of_ours_has_general_ones(client, monkeypatch):
     monkeypatch.delitem(texts.LANGUAGES["de"], "problem.not-found")
+    monkeypatch.delitem(texts.LANGUAGES["de"], "page-problem.not-found")
     monkeypatch.delitem(texts.LANGUAGES["de"], "problem-title.not-found")
     page = client.get("/nothing-here", headers=GERMAN).text
     assert "<h1>Fehler</h1>" in page and "Der Server konnte" in page
@@ -371,3 +373,9 @@ def test_a_text_outside_the_catalogue_is_seen(client, pseudo):
     page = client.get(f"/?{pseudo}").text
     assert left_over(page.replace("<h1>", "<h1>Left "), PROPER) == ["Left"]
     assert left_over(page.replace('alt="⟦', 'alt="Forgotten ⟦', 1), PROPER) == ["Forgotten"]
+
+
+def test_a_shipped_model_is_described_in_the_pages_language_and_any_other_in_its_own_words(client):
+    page = client.get("/models/digits-baseline", headers=GERMAN).text
+    assert '<p class="lead" lang="de">MNIST wie veröffentlicht' in page
+    assert texts.described("digits", "Mine.") == ("Mine.", "en")

@@ -274,3 +274,9 @@ def test_the_range_test_finds_where_the_loss_falls():
     assert rates == sorted(rates)
     assert len(rows) < 170  # it ended as the loss rose
     assert 0.05 < loop.suggested_lr(rows) < 5
+
+
+def test_one_lucky_step_suggests_no_learning_rate():
+    losses = [3.0, 2.0, *([2.9] * 20), *(2.9 - 0.1 * step for step in range(20))]
+    rows = [{"lr": 1e-4 * 1.3**step, "loss": loss} for step, loss in enumerate(losses)]
+    assert rows[20]["lr"] < loop.suggested_lr(rows) < rows[-1]["lr"]

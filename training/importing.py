@@ -14,7 +14,7 @@ import onnx
 import onnxruntime
 import torch
 from msgspec.structs import replace
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, compose, helper, numpy_helper
 from torch import Tensor, nn
 
 import model_store
@@ -261,6 +261,7 @@ def _from_onnx(file: Path, card: Card, takes: Takes, folder: Path, say: Say) -> 
     try:
         model = onnx.load(file)
         onnx.checker.check_model(model)
+        model = compose.add_prefix(model, "given_")  # its names may be those that are added
     except Exception as error:  # protobuf's and onnx's have no common base class
         raise TrainingError(f"{file.name} is not valid ONNX: {_first_line(error)}") from error
     weights = {value.name for value in model.graph.initializer}

@@ -7,6 +7,7 @@ import { Queue } from "./queue.js";
 import { Table } from "./table.js";
 import { labelled, number, t } from "./texts.js";
 import { saveAs } from "./transfer.js";
+import { view } from "./viewer.js";
 
 const MOST = 100; // pictures in the table
 const MOST_COUNTS = 12; // labels that are counted in the summary
@@ -19,7 +20,7 @@ const faces = element("faces");
 const go = element("go");
 const folder = element("folder-input");
 
-const table = new Table(element("answers"));
+const table = new Table(element("answers"), (entry) => view(element("viewer"), entry));
 const limits = { images: Number(drop.dataset.mostImages), bytes: Number(drop.dataset.mostBytes) };
 const queue = new Queue(limits, {
   answer(entry, { result, error }) {
@@ -83,6 +84,7 @@ function start() {
   notice(null);
   const url = new URL(drop.dataset.predictUrl, location);
   url.searchParams.set("model", model.value);
+  url.searchParams.set("seen", "true");
   if (takesCrops()) url.searchParams.set("faces", faces.value);
   queue.start(url);
   say(progress());

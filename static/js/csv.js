@@ -4,7 +4,7 @@ const FORMULA = /^[=+\-@\t\r]/; // what a spreadsheet would calculate
 
 /** A row for each digit or face of `entries`, or for a problem; `labels` in the model's order. */
 export function csv(entries, labels) {
-  const head = ["file", "error", "x", "y", "width", "height", "label", "score", ...labels];
+  const head = ["file", "error", "x", "y", "width", "height", "label", "score", "verdict", ...labels];
   const rows = entries.flatMap(({ name, error, result }) => {
     // What the server said, whatever the page's language.
     if (error) return [[name, error.said || error.message, ...Array(head.length - 2).fill("")]];
@@ -13,10 +13,11 @@ export function csv(entries, labels) {
   return [head, ...rows].map((cells) => `${cells.map(cell).join(",")}\r\n`).join("");
 }
 
-function row(name, { box, label, score, predictions }, labels) {
+function row(name, { box, label, score, verdict, predictions }, labels) {
   const scores = Object.fromEntries(predictions.map((each) => [each.label, each.score]));
   const { x, y, width, height } = box;
-  return [name, "", x, y, width, height, label, score, ...labels.map((each) => scores[each])];
+  const answer = [name, "", x, y, width, height, label, score, verdict];
+  return [...answer, ...labels.map((each) => scores[each])];
 }
 
 function cell(value) {

@@ -1,7 +1,7 @@
 /** The page of the API: each form makes a call, shows it as a curl command, and its answer. */
 
 import { pretty } from "./json.js";
-import { hasKey, postOnce } from "./post.js";
+import { NoAnswer, fetchWhole, hasKey, postOnce } from "./post.js";
 
 const PATIENCE = 60_000; // ms that an answer may take
 const MOST_SHOWN = 200_000; // characters of an answer that is no JSON
@@ -137,13 +137,14 @@ class Trial {
       const started = performance.now();
       const response = body
         ? await postOnce(root + path, sent, headers, { signal, patience: PATIENCE })
-        : await fetch(root + path, { signal: AbortSignal.any([signal, AbortSignal.timeout(PATIENCE)]) });
+        : await fetchWhole(root + path, {}, { signal, patience: PATIENCE });
       const text = await response.text();
       if (!signal.aborted) this.#tell(response, text, performance.now() - started);
     } catch (cause) {
       if (signal.aborted) return;
+      if (!(cause instanceof NoAnswer)) throw cause;
       this.#fail(
-        cause.name === "TimeoutError"
+        cause.slow
           ? "Glimpse took too long to answer. Send it again."
           : "Glimpse cannot be reached. Check the connection, then send it again.",
       );

@@ -26,7 +26,7 @@ const error = element("error");
 const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
 const answer = new Answer(element("answer"));
-const reader = new Reader(canvas.dataset.predictUrl, hear, (share) => (sent = share));
+const reader = new Reader(canvas.dataset.predictUrl, hear);
 const why = element("why");
 const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), tellProblem);
 let settling = 0;
@@ -60,6 +60,16 @@ why.addEventListener("change", () => {
   if (why.checked) url.searchParams.set("explain", "true");
   reader.url = url;
   if (!pad.empty || !sheet.empty) read(picture);
+});
+
+// A second opinion, where there is another model that reads digits.
+const rival = element("rival");
+const second = new Reader("", hearSecond);
+for (const name of JSON.parse(rival?.dataset.models ?? "[]")) rival.add(new Option(name));
+rival?.addEventListener("change", () => {
+  second.stop();
+  element("rival-answer").textContent = "";
+  if (!pad.empty || !sheet.empty) readSecond();
 });
 
 element("undo").addEventListener("click", undo);
@@ -104,7 +114,21 @@ function read(from) {
   sent = 1;
   clearTimeout(again);
   waiting ||= setInterval(tellWaiting, LONG);
-  reader.read(picture);
+  reader.read(picture, sheet.empty ? undefined : (share) => (sent = share));
+  readSecond();
+}
+
+function readSecond() {
+  if (!rival?.value) return;
+  const url = new URL(rival.dataset.url, location);
+  url.searchParams.set("model", rival.value);
+  second.url = url;
+  second.read(picture);
+}
+
+function hearSecond({ result, error: problem }) {
+  const told = result ? t("js.draw.rival", { label: result.label, score: percent(result.score) }) : "";
+  element("rival-answer").textContent = told || (problem?.message ?? "");
 }
 
 /** Reads again what no answer came to. */
@@ -178,6 +202,10 @@ function hear({ result, blank, error: problem, wait }) {
   // A first dot may hold nothing to read; an opened picture should.
   tellProblem(problem ?? (sheet.empty ? null : blank));
   shown = result ?? null;
+  if (!result && rival) {
+    second.stop();
+    element("rival-answer").textContent = "";
+  }
   if (problem?.isLost) again = setTimeout(retry, Math.max(wait, RETRY));
   if (!result) {
     answer.reset();

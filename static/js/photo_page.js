@@ -4,6 +4,7 @@ import { hasCamera, takePhoto } from "./camera.js";
 import { fileOf } from "./encode.js";
 import { Faces, summary } from "./faces.js";
 import { ask, lightened } from "./photo.js";
+import { runMirror } from "./mirror.js";
 import { Problem, showProblem } from "./problem.js";
 import { doubt, percent } from "./score.js";
 import { labelled, t } from "./texts.js";
@@ -50,7 +51,7 @@ const useCamera = element("use-camera");
 useCamera.hidden = !hasCamera;
 useCamera.addEventListener("click", async () => {
   try {
-    const shot = await takePhoto(element("camera"));
+    const shot = await takePhoto(element("camera"), runMirror);
     if (shot) read(shot);
   } catch {
     fail(new Problem(t("js.faces.camera")));
@@ -199,7 +200,7 @@ function choose(index) {
 /** Shows the scores of one face. */
 function select(chosen) {
   const { label, score, predictions } = faces[chosen];
-  const unsure = doubt(faces[chosen]);
+  const unsure = doubt(faces[chosen], boxes.hasChildNodes());
   selected = chosen;
   error.hidden = true;
   boxed.mark(chosen);

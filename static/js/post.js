@@ -21,18 +21,43 @@ export class NoAnswer extends Error {
 }
 
 /**
- * The response to `body`, posted to `url`. Throws an AbortError where `signal` ends it, a NoAnswer
- * where there is no connection or neither side has sent anything for `patience` ms. `sent` hears
- * which share of the body is sent.
+ * The response to `body`, posted to `url`, once it is whole. Throws an AbortError where `signal` ends
+ * it, a NoAnswer where there is no connection or it takes more than `patience` ms. Where `sent` is
+ * given, it hears which share of the body is sent, and `patience` counts silence alone.
  */
-export async function postOnce(url, body, headers, options = {}) {
-  const response = await exchange(url, body, headers, options);
+export async function postOnce(url, body, headers, { signal, patience = 30_000, sent } = {}) {
+  const own = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
+  const init = { method: "POST", body, headers: { ...own, ...headers } };
+  const response = sent
+    ? await upload(url, init, { signal, patience, sent })
+    : await fetchWhole(url, init, { signal, patience });
   if (form) response.status === 401 ? ask() : rest();
   return response;
 }
 
+/** As fetch, but the response is whole; throws as `postOnce` does. */
+export async function fetchWhole(url, init, { signal, patience }) {
+  // AbortSignal.any and its timeout are missing in iOS before 17.4.
+  signal?.throwIfAborted();
+  const flight = new AbortController();
+  const stop = () => flight.abort(signal.reason);
+  const timer = setTimeout(() => flight.abort(new NoAnswer(true)), patience);
+  signal?.addEventListener("abort", stop);
+  try {
+    const response = await fetch(url, { ...init, signal: flight.signal });
+    const { status, statusText } = response;
+    return new Response(await response.blob(), { status, statusText, headers: response.headers });
+  } catch {
+    flight.signal.throwIfAborted();
+    throw new NoAnswer(false);
+  } finally {
+    clearTimeout(timer);
+    signal?.removeEventListener("abort", stop);
+  }
+}
+
 /** Not by fetch, which tells nothing of what is sent. */
-function exchange(url, body, headers, { signal, patience = 30_000, sent = () => {} }) {
+function upload(url, { body, headers }, { signal, patience, sent }) {
   return new Promise((resolve, reject) => {
     const request = new XMLHttpRequest();
     let timer = 0;
@@ -52,12 +77,10 @@ function exchange(url, body, headers, { signal, patience = 30_000, sent = () => 
         request.abort();
       }, patience);
     };
+    if (signal?.aborted) return reject(signal.reason);
     request.open("POST", url);
     request.responseType = "blob";
-    const own = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-    for (const [name, value] of Object.entries({ ...own, ...headers })) {
-      request.setRequestHeader(name, value);
-    }
+    for (const [name, value] of Object.entries(headers)) request.setRequestHeader(name, value);
     request.upload.onprogress = ({ loaded, total }) => {
       wait();
       sent(total ? loaded / total : 1);
@@ -65,7 +88,6 @@ function exchange(url, body, headers, { signal, patience = 30_000, sent = () => 
     request.onprogress = wait;
     request.onerror = () => end(reject, new NoAnswer(false));
     request.onload = () => end(resolve, responseOf(request));
-    if (signal?.aborted) return end(reject, signal.reason);
     signal?.addEventListener("abort", stop);
     wait();
     request.send(body);

@@ -6,7 +6,7 @@ import { t } from "./texts.js";
 
 const PAUSE = 50; // ms from one request to the next at least
 const PAUSE_AFTER_FAILURE = 1000; // ms
-const PATIENCE = 10_000; // ms of silence after which an answer is given up
+const PATIENCE = 10_000; // ms that an answer may take
 
 /**
  * At most one request is under way; of the pictures that come up meanwhile only the latest is
@@ -15,7 +15,6 @@ const PATIENCE = 10_000; // ms of silence after which an answer is given up
 export class Reader {
   #url;
   #tell;
-  #sent;
   #wanted = null; // what makes the picture to send next
   #flight = null; // the AbortController of the request under way
   #nextAt = 0;
@@ -23,12 +22,10 @@ export class Reader {
   /**
    * `tell(outcome)` hears {result}, {blank: Problem} where the picture holds nothing to read, or
    * {error: Problem}, with `wait` ms until the next request.
-   * `sent(share)` hears how much of a picture is sent.
    */
-  constructor(url, tell, sent) {
+  constructor(url, tell) {
     this.#url = url;
     this.#tell = tell;
-    this.#sent = sent;
   }
 
   get busy() {
@@ -40,9 +37,12 @@ export class Reader {
     this.#url = url;
   }
 
-  /** Reads the PNG that `picture()` promises at the time when it can be sent. */
-  read(picture) {
-    this.#wanted = picture;
+  /**
+   * Reads the picture that `picture()` gives or promises at the time when it can be sent. Where
+   * `sent` is given, it hears how much of it is.
+   */
+  read(picture, sent) {
+    this.#wanted = { picture, sent };
     if (!this.busy) this.#send();
   }
 
@@ -72,8 +72,8 @@ export class Reader {
     this.#nextAt = performance.now() + PAUSE;
     try {
       const headers = { "Content-Type": "application/octet-stream" };
-      const options = { signal, patience: PATIENCE, sent: this.#sent };
-      const response = await post(this.#url, await wanted(), headers, options);
+      const options = { signal, patience: PATIENCE, sent: wanted.sent };
+      const response = await post(this.#url, await wanted.picture(), headers, options);
       if (response.ok) return { result: (await response.json()).results[0] };
       const failed = t("js.reader.failed", { status: response.status });
       const problem = problemOf(await response.json().catch(() => null), failed);

@@ -7,8 +7,9 @@ export function percent(score, digits = 1) {
 }
 
 /** What an answer that is not sure hesitates between, in words; "" of one that is sure. */
-export function doubt({ verdict, predictions: [best, next] }) {
-  if (verdict === "none") return t("js.score.none", { label: labelled(best.label) });
+export function doubt({ verdict, predictions: [best, next] }, isFace = false) {
+  const none = isFace ? "js.score.no_face" : "js.score.none";
+  if (verdict === "none") return t(none, { label: labelled(best.label) });
   if (verdict === "sure" || !next) return "";
   return t("js.score.unsure", { first: labelled(best.label), second: labelled(next.label) });
 }

@@ -11,11 +11,11 @@ export class Sheet extends EventTarget {
     super();
     this.#image = image;
     input.addEventListener("change", () => {
-      this.#lay(input.files[0]);
+      this.lay(input.files[0]);
       input.value = ""; // the same file can be opened again
     });
-    whenDropped(paper, document, ({ files: [file] }) => this.#lay(file), refuse);
-    whenPicturePasted((file) => this.#lay(file));
+    whenDropped(paper, document, ({ files: [file] }) => this.lay(file), refuse);
+    whenPicturePasted((file) => this.lay(file));
   }
 
   get empty() {
@@ -31,7 +31,8 @@ export class Sheet extends EventTarget {
     return true;
   }
 
-  #lay(file) {
+  /** Lays the picture in `file` over the pad. */
+  lay(file) {
     if (!file) return;
     this.clear();
     this.#image.src = URL.createObjectURL(file);

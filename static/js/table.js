@@ -5,6 +5,8 @@ import { doubt, percent } from "./score.js";
 import { labelled, t } from "./texts.js";
 import { thumbnail } from "./thumbnail.js";
 
+const FEW = 4; // faces of a photo that have a row each; others are folded
+
 const ORDER = new Intl.Collator("en", { numeric: true });
 const KEYS = {
   file: ({ name }) => name,
@@ -14,13 +16,19 @@ const KEYS = {
 
 export class Table {
   #table;
+  #open;
+  #unfolded = new WeakSet(); // entries of whose faces all are shown
   #groups = new Map(); // of each entry, in the order in which they came
   #by = null;
   #direction = 1;
 
-  /** `table` has a head whose cells to sort by have `data-by` and a button. */
-  constructor(table) {
+  /**
+   * `table` has a head whose cells to sort by have `data-by` and a button. `open(entry)` hears whose
+   * picture is to be shown.
+   */
+  constructor(table, open) {
     this.#table = table;
+    this.#open = open;
     for (const head of table.querySelectorAll("[data-by]")) {
       head.querySelector("button").addEventListener("click", () => this.#sortBy(head.dataset.by));
     }
@@ -52,9 +60,11 @@ export class Table {
     const lines = error
       ? [[problemCell(error)]]
       : result
-        ? (result.faces ?? [result]).map(line)
+        ? (result.faces ?? [result]).map((answer) => line(answer, Boolean(result.faces)))
         : [[spanning("soft", t("js.table.waiting"))]];
     const rows = lines.map((cells) => make("tr", "", ...cells));
+    const folded = rows.length > FEW && !this.#unfolded.has(entry) ? rows.splice(FEW - 1) : [];
+    if (folded.length) rows.push(make("tr", "", spanning("folded", this.#unfolder(entry, folded.length))));
     rows[0].prepend(picture, file);
     picture.rowSpan = file.rowSpan = rows.length;
     const count = result?.faces?.length;
@@ -71,12 +81,28 @@ export class Table {
   }
 
   #add(entry) {
-    const picture = make("td", "picture", thumbnail(entry.file));
+    const button = make("button", "", thumbnail(entry.file));
+    button.type = "button";
+    button.ariaLabel = t("js.table.open", { name: entry.name });
+    button.addEventListener("click", () => this.#open(entry));
+    const picture = make("td", "picture", button);
     const file = make("th", "file");
     file.scope = "rowgroup";
     const group = make("tbody", "", make("tr", "", picture, file));
     this.#groups.set(entry, group);
     this.#table.append(group);
+  }
+
+  /** A button that shows the `count` faces that are folded. */
+  #unfolder(entry, count) {
+    const button = make("button", "", t("js.table.more", { count }));
+    button.type = "button";
+    button.addEventListener("click", () => {
+      this.#unfolded.add(entry);
+      this.show(entry);
+      this.#groups.get(entry).rows[0].querySelector("button").focus();
+    });
+    return button;
   }
 
   #sortBy(by) {
@@ -90,15 +116,24 @@ export class Table {
   }
 }
 
-function line(answer) {
+function line(answer, isFace) {
   const { label, score } = answer;
-  const unsure = doubt(answer);
+  const unsure = doubt(answer, isFace);
   const fill = make("span", "fill");
   fill.style.transform = `scaleX(${score})`;
   const bar = make("div", "bar", make("span", "track", fill), make("span", "percent", percent(score)));
-  const cell = make("td", "label", make("b", "", labelled(label)));
+  const cell = make("td", "label", ...crop(answer), make("b", "", labelled(label)));
   if (unsure) cell.append(make("span", "soft", unsure));
   return [cell, make("td", unsure ? "score-of is-unsure" : "score-of", bar)];
+}
+
+/** What the network saw, beside its label. */
+function crop({ seen }) {
+  if (!seen) return [];
+  const image = make("img", "crop");
+  image.src = seen;
+  image.alt = "";
+  return [image];
 }
 
 /** `path` with places at which a narrow column may break it. */

@@ -110,6 +110,13 @@ def open_camera(page: Page) -> None:
     expect(page.get_by_role("button", name="Take it")).to_be_visible()
 
 
+def look_inside(page: Page) -> None:
+    draw(page, SEVEN)
+    expect(page.get_by_test_id("digit-label")).to_contain_text("7", timeout=SLOW)
+    page.locator(".maps").first.click()
+    expect(page.get_by_test_id("told").first).to_be_visible()
+
+
 def fill_table(page: Page) -> None:
     seven_png = encode(seven())
     files = [("seven.png", seven_png), ("a-name-that-is-rather-long-" * 3 + ".png", seven_png)]
@@ -153,6 +160,8 @@ SCENES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "faces-edge": ("/faces", show_face_at_edge),
     "faces-none": ("/faces", show_no_face),
     "faces-camera": ("/faces", open_camera),
+    "inside": ("/inside", nothing),
+    "inside-digit": ("/inside", look_inside),
     "batch": ("/batch", nothing),
     "batch-digits": ("/batch", fill_table),
     "batch-faces": ("/batch", fill_table_with_faces),

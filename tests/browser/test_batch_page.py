@@ -233,6 +233,16 @@ def test_an_answer_that_is_not_sure_says_its_second_guess(stubbed: Page):
     ]
 
 
+def test_what_does_not_look_like_a_face_is_said(stubbed: Page):
+    scores = [{"label": "4", "score": 0.6}, {"label": "9", "score": 0.4}]
+    result = {"label": "4", "score": 0.6, "verdict": "none", "predictions": scores}
+    result["faces"] = [{**result, "box": {"x": 0, "y": 0, "width": 9, "height": 9}}]
+    reply(stubbed, {"status": 200, "body": {"results": [result]}})
+    choose(stubbed, *sevens(1))
+    done(stubbed, "1 of 1")
+    assert rows(stubbed)[0][1].split("\n") == ["4", "does not look like a face; closest: 4"]
+
+
 def test_of_more_than_a_hundred_the_first_hundred_are_taken(stubbed: Page):
     choose(stubbed, *sevens(103))
     done(stubbed, "100 of 100")
@@ -461,3 +471,27 @@ def test_the_page_never_scrolls_sideways(stubbed: Page, width: int):
     choose(stubbed, *sevens(9))
     expect(stubbed.get_by_test_id("go")).to_have_text("Stop")
     assert stubbed.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_row_opens_its_picture_with_the_faces_marked_and_many_are_folded(open_page: OpenPage):
+    page = open_page("/batch")
+    page.get_by_test_id("model").select_option("emotions")
+    with Image.open(PHOTOS / "family.jpg") as photo:
+        pair = Image.new("RGB", (2 * photo.width, photo.height))
+        pair.paste(photo, (0, 0))
+        pair.paste(photo, (photo.width, 0))
+    content = io.BytesIO()
+    pair.save(content, "JPEG")
+    page.get_by_test_id("pictures-input").set_input_files(
+        {"name": "pair.jpg", "mimeType": "image/jpeg", "buffer": content.getvalue()}
+    )
+    more = page.get_by_role("button", name="Show 5 more faces")
+    expect(more).to_be_visible(timeout=SLOW)
+    expect(page.locator(".crop")).to_have_count(3)
+    more.click()
+    expect(page.locator(".crop")).to_have_count(8)
+    page.get_by_role("button", name="Show pair.jpg").click()
+    expect(page.get_by_test_id("viewer")).to_be_visible()
+    expect(page.locator(".marked")).to_have_count(8)
+    page.get_by_role("button", name="Close").click()
+    expect(page.get_by_test_id("viewer")).to_be_hidden()

@@ -28,6 +28,7 @@ FAILING = {"draw-error", "faces-none", "not-found"}  # Chromium logs a failed re
 # Where a person's own doing, or a problem, makes room for something.
 MOVING = {
     *("draw-number", "draw-error", "draw-keyboard", "faces-none"),
+    "inside-digit",  # what a map is made by comes beneath its layer
     *("batch-digits", "batch-faces"),  # the table takes the place of the invitation to choose
     "docs-sent",  # the answer, as long as it is, comes beneath the call
 }

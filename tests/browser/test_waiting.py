@@ -108,8 +108,7 @@ def faces(open_page: OpenPage) -> Page:
 
 
 def test_an_upload_can_be_cancelled_and_another_photo_chosen(faces: Page):
-    held: list[Route] = []
-    faces.route(PREDICT, lambda route: held.append(route))
+    faces.route(PREDICT, lambda _: None)  # no answer comes
     choose(faces, "family")
     expect(faces.locator("#doing-text")).to_have_text(re.compile("Looking for faces|Sending"))
     expect(faces.get_by_role("progressbar")).to_be_visible()
@@ -220,3 +219,55 @@ def test_a_page_read_from_right_to_left_fits_and_one_in_print_has_no_navigation(
     assert page.evaluate("document.documentElement.scrollWidth") == 360
     page.emulate_media(media="print")
     expect(page.get_by_role("navigation").first).to_be_hidden()
+
+
+FAKE_CAMERA = """(photo) => {
+    navigator.mediaDevices.getUserMedia = async () => {
+        const image = new Image();
+        image.src = photo;
+        await image.decode();
+        const canvas = document.createElement("canvas");
+        [canvas.width, canvas.height] = [image.naturalWidth, image.naturalHeight];
+        const pen = canvas.getContext("2d");
+        setInterval(() => pen.drawImage(image, 0, 0), 50);
+        return canvas.captureStream(20);
+    };
+}"""
+
+
+def test_the_mirror_names_the_faces_before_the_camera_one_picture_after_another(faces: Page):
+    under_way = most = answered = 0
+
+    def pass_on(route: Route) -> None:
+        nonlocal under_way, most, answered
+        under_way += 1
+        most = max(most, under_way)
+        route.fulfill(response=route.fetch())
+        under_way -= 1
+        answered += 1
+
+    faces.route(PREDICT, pass_on)
+    photo = faces.locator("[data-sample]").first.get_attribute("data-sample")
+    faces.evaluate(FAKE_CAMERA, photo)
+    faces.get_by_role("button", name="Use the camera").click()
+    faces.get_by_test_id("mirror").click()
+    expect(faces.locator(".live-face")).to_have_count(4, timeout=SLOW)
+    expect(faces.get_by_test_id("mirror-told")).to_contain_text("%")
+    expect(faces.get_by_text("An expression is not a feeling: it may")).to_be_visible()
+    faces.wait_for_timeout(500)
+    assert most == 1
+    faces.get_by_test_id("mirror").click()
+    expect(faces.locator(".live-face")).to_have_count(0)
+    faces.wait_for_timeout(200)
+    before = answered
+    faces.wait_for_timeout(500)
+    assert answered == before
+
+
+def test_another_model_is_asked_beside_the_first(open_page: OpenPage, shipped: str):
+    page = open_page(f"{shipped}/?model=digits-baseline")
+    draw(page, SEVEN)
+    page.get_by_test_id("rival").select_option("digits")
+    expect(page.get_by_test_id("rival-answer")).to_have_text(
+        re.compile(r"^7, \d+\.\d %$"), timeout=SLOW
+    )

@@ -218,7 +218,7 @@ def subject(name: str) -> str:
     match = re.match(r"[^_.]+(?=_)", name)
     if match is None:
         raise TrainingError(
-            f"the file name {name} does not begin with its subject (as S010_… does); use "
-            "“split” random"
+            f"the file name {name} does not begin with its subject (as S010_… does); rename "
+            "the files, or use “split” random"
         )
     return match.group()
