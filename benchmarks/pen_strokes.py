@@ -118,8 +118,8 @@ def compared(folder: Path, pictures: list[tuple[str, Image.Image]], mnist: Path)
 
     values = torch.from_numpy(np.stack([normalise(picture) for _, picture in pictures]))[:, None]
     probabilities, logits, features = all_of(values)
-    _, _, known = all_of(seen[:5000])
-    means = torch.stack([known[labels[:5000] == label].mean(0) for label in range(count)])
+    _, _, known = all_of(seen[:2000])
+    means = torch.stack([known[labels[:2000] == label].mean(0) for label in range(count)])
     deviation = known.std(0) + 1e-3
     distance = torch.cdist(features / deviation, means / deviation).min(1).values
     own = probabilities[:, :count]
