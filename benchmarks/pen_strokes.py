@@ -3,9 +3,9 @@
     python benchmarks/pen_strokes.py --data DIR [--donors NAME …] [--count 2000] [--scores MNIST]
 
 DIR holds strokes as `training.datasets.strokes` reads them. Each figure is drawn and sent through
-`/api/predict` inside this process: the digits of the donors, their letters and signs, and doodles,
-pairs and parts of digits. Prints Markdown tables. With --scores, what else could tell that a
-picture shows no digit is compared, by the same network; MNIST is the folder of its files.
+`/api/predict` inside this process: the digits of the donors, their letters and signs, and doodles.
+Prints Markdown tables. With --scores, what else could tell that a picture shows no digit is
+compared, by the same network; MNIST is the folder of its files.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from training import report
 from training.datasets import doodles, strokes
 from training.datasets.mnist import load_mnist
 
-MADE = "doodles, pairs and parts of digits"
+MADE = "doodles"
 OTHERS = "letters and signs"
 
 
@@ -44,12 +44,13 @@ def drawn(folder: Path, donors: Sequence[str], count: int) -> list[tuple[str, Im
     figures = [each for each in strokes.read(folder) if not donors or each.donor in donors]
     digits = [each for each in figures if each.label.isdigit()]
     others = [each for each in figures if each.label in strokes.OTHERS]
-    made = doodles.make([(e.label, e.strokes, e.donor) for e in digits], count // 2, random)
+    kinds = [doodles.DOODLES[at % len(doodles.DOODLES)] for at in range(count // 2)]
+    made = [[doodles.shaky(each, random) for each in kind(random)] for kind in kinds]
     chosen: list[tuple[str, Sequence[strokes.Stroke]]] = []
     for group in (digits, others):
         places = random.permutation(len(group))[:count].tolist()
         chosen += [(group[at].label, group[at].strokes) for at in places]
-    chosen += [(MADE, shape) for shape, _ in made]
+    chosen += [(MADE, shape) for shape in made]
     return [
         (label if label.isdigit() or label == MADE else OTHERS, strokes.draw(shape, random))
         for label, shape in chosen
@@ -96,7 +97,7 @@ def compared(folder: Path, pictures: list[tuple[str, Image.Image]], mnist: Path)
     def batch(values: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Probabilities (N, K + 1), logits of each column (C, N, K + 1) and features (N, F)."""
         given = classifier.normalised(values.float() / 255)
-        columns: list[nn.Module] = list(classifier.network.columns)
+        columns: list[nn.Module] = list(classifier.network.columns.children())
         features, logits = [], []
         for column in columns:
             layers = list(column.children())
@@ -117,8 +118,8 @@ def compared(folder: Path, pictures: list[tuple[str, Image.Image]], mnist: Path)
 
     values = torch.from_numpy(np.stack([normalise(picture) for _, picture in pictures]))[:, None]
     probabilities, logits, features = all_of(values)
-    _, _, known = all_of(seen[:5000])
-    means = torch.stack([known[labels[:5000] == label].mean(0) for label in range(count)])
+    _, _, known = all_of(seen[:2000])
+    means = torch.stack([known[labels[:2000] == label].mean(0) for label in range(count)])
     deviation = known.std(0) + 1e-3
     distance = torch.cdist(features / deviation, means / deviation).min(1).values
     own = probabilities[:, :count]
