@@ -142,7 +142,7 @@ def _torch(folder: Path) -> Inside | None:
         view = View()
         # Unoptimised: each module would else be compiled anew in its first calls.
         with torch.inference_mode(), torch.jit.optimized_execution(False):
-            values = classifier.normalised(torch.from_numpy(pixels[None]).float() / 255)
+            values = classifier.normalised(torch.tensor(pixels[None]).float() / 255)
             for step in steps:
                 values = step(values)
                 name = step.original_name

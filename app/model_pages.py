@@ -142,11 +142,17 @@ def command(card: Card) -> dict[str, Any] | None:
     if recipe is None:
         return None
     values = json.dumps(card.recipe, indent=2)
+    data = name_of(card.recipe, "data")
+    further = len(told(told(card.recipe, "data", dict, {}), "also", list, []))
+    place = "" if data == "mnist" else " --data DIR"  # which MNIST is downloaded to
+    if further:
+        place = "".join(f" --data DIR{number}" for number in range(1, further + 2))
     is_shipped = (RECIPES / f"{recipe}.toml").is_file()
     return {
         "recipe": recipe if is_shipped else f"{recipe}.toml",
         "name": "" if recipe == card.name else f" --name {card.name}",
-        "data": name_of(card.recipe, "data"),
+        "data": data,
+        "place": place,
         "values": values,
         "store": store_option(),
     }

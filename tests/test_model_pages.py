@@ -164,11 +164,13 @@ def test_the_page_says_what_the_card_says(client):
         assert value in page
     low, high = told.metrics["test_accuracy_interval"]
     assert f"{100 * low:.2f} to {100 * high:.2f}" in " ".join(page.split())
-    assert "python -m training train digits --publish --store STORE" in page
+    again = f"train {told.recipe['name']} --data DIR1 --data DIR2 --name digits --publish"
+    assert f"python -m training {again} --store STORE" in page
     assert "python -m app predict DIR --csv --store STORE<" in client.get("/batch").text
     shipped = create_app().test_client().get("/models/digits").text
-    assert "python -m training train digits --publish<" in shipped
-    assert "python -m training evaluate model_store/digits<" in shipped
+    assert f"python -m training {again}<" in shipped
+    measured = "evaluate model_store/digits --data DIR1 --data DIR2"
+    assert f"python -m training {measured}<" in shipped
 
 
 def test_the_table_of_classes_is_the_report(client):
@@ -219,7 +221,7 @@ def test_each_class_has_its_precision_recall_curve(client):
 def test_every_chart_has_a_title_and_a_description(client):
     page = client.get("/models/digits").text
     drawn = pictures(page)
-    assert len(drawn) == 1 + 1 + 2 + 10
+    assert len(drawn) == 1 + 1 + 1 + 2 + 10
     ids = [element.get("id") for chart in drawn for element in chart.iter() if element.get("id")]
     assert len(ids) == len(set(ids))
     for chart in drawn:
