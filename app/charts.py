@@ -293,7 +293,7 @@ def reliability(points: Sequence[Point]) -> Markup:
     """The share that is right against the score, points of [score, share], beside the diagonal of
     a score that can be taken at its word.
     """
-    frame = Frame(48, 8, 288, 208, (0, 1), (0, 1))
+    frame = Frame(48, 8, 280, 208, (0, 1), (0, 1))
     ticks = (0, 0.25, 0.5, 0.75, 1)
     across, down = (frame.left + frame.right) / 2, (frame.top + frame.bottom) / 2
     ends = {"x1": frame.x(0), "y1": frame.y(0), "x2": frame.x(1), "y2": frame.y(1)}

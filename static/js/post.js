@@ -46,7 +46,7 @@ export async function fetchWhole(url, init, { signal, patience }) {
   try {
     const response = await fetch(url, { ...init, signal: flight.signal });
     const { status, statusText } = response;
-    return new Response(await response.blob(), { status, statusText, headers: response.headers });
+    return new Response(await response.arrayBuffer(), { status, statusText, headers: response.headers });
   } catch {
     flight.signal.throwIfAborted();
     throw new NoAnswer(false);
