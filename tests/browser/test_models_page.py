@@ -19,6 +19,12 @@ def page(open_page: OpenPage) -> Page:
     return open_page("/models/digits", permissions=["clipboard-read", "clipboard-write"])
 
 
+TRAIN = (
+    "python -m training train digits-pens --data DIR1 --data DIR2 --name digits --publish "
+    "--store STORE"
+)
+
+
 def copied(page: Page, name: str) -> str:
     """What is on the clipboard after the copy button of a snippet has been pressed."""
     page.locator(f"[data-copy={name}]").click()
@@ -31,7 +37,7 @@ def test_the_list_leads_to_a_model_and_to_a_comparison(open_page: OpenPage):
     page = open_page("/")
     page.get_by_role("navigation").get_by_role("link", name="Models").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Models")
-    page.locator(".card", has_text="made-up handwriting").click()
+    page.locator(".card", has_text="pen strokes").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("digits")
     expect(page.get_by_test_id("accuracy")).to_contain_text("%")
     current = page.get_by_role("navigation").get_by_role("link", name="Models")
@@ -57,7 +63,7 @@ def test_without_a_clipboard_the_text_is_copied_by_the_old_way(page: Page):
     page.evaluate(
         "() => { navigator.clipboard.writeText = () => Promise.reject(new Error('no')); }"
     )
-    assert copied(page, "train") == "python -m training train digits --publish --store STORE"
+    assert copied(page, "train") == TRAIN
 
 
 def test_where_nothing_can_copy_the_text_is_selected(page: Page):
@@ -70,7 +76,7 @@ def test_where_nothing_can_copy_the_text_is_selected(page: Page):
     page.locator("[data-copy=train]").click()
     expect(page.locator("[data-copy=train]")).to_have_text("Press Ctrl C")
     selected = page.evaluate("getSelection().toString()")
-    assert selected == "python -m training train digits --publish --store STORE"
+    assert selected == TRAIN
 
 
 def test_the_python_snippet_runs(page: Page, tmp_path: Path):
