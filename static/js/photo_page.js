@@ -145,13 +145,14 @@ function reset() {
 function show(file) {
   URL.revokeObjectURL(photo.src);
   zoom.reset();
-  photo.src = URL.createObjectURL(file);
+  photo.closest(".photo").hidden = true; // until its size is known: it is shown once, in its place
   photo.onload = enlarge;
   photo.onerror = hide;
-  photo.closest(".photo").hidden = false;
+  photo.src = URL.createObjectURL(file);
 }
 
 function hide() {
+  photo.onload = null;
   photo.closest(".photo").hidden = true;
   if (drop.dataset.state !== "busy" || flight.signal.aborted) drop.dataset.state = "empty";
 }
@@ -164,6 +165,8 @@ function enlarge() {
   const { style } = photo.closest(".photo");
   style.setProperty("--ratio", width / height);
   style.setProperty("--most", `${Math.max(times, 2) * width}px`);
+  photo.closest(".photo").hidden = false;
+  if (drop.dataset.state === "empty") drop.dataset.state = "photo";
   boxed.place();
 }
 

@@ -41,11 +41,14 @@
     if (box && drawn && (box.left < -SLACK || box.right > wide + SLACK || box.top + scrollY < -SLACK))
       problems.add(`off the screen: ${name(element)}`);
     const { display, position } = getComputedStyle(element);
-    const parent = element.parentElement;
+    let parent = element.parentElement;
+    while (getComputedStyle(parent).display === "contents") parent = parent.parentElement; // it has no box
+    const edge = parent.getBoundingClientRect();
+    // What is exactly as wide as the screen is meant to be, whatever it stands in.
+    const bleeds = Math.abs(whole.left) < SLACK && Math.abs(whole.right - wide) < SLACK;
     if (!(element instanceof HTMLElement) || /absolute|fixed/.test(position)) continue;
     if (/^(inline|table-|contents)/.test(display) || /auto|scroll/.test(getComputedStyle(parent).overflow)) continue;
-    const edge = parent.getBoundingClientRect();
-    if (!within(whole, edge) || whole.top < edge.top - SLACK || whole.bottom > edge.bottom + SLACK)
+    if (!(bleeds || within(whole, edge)) || whole.top < edge.top - SLACK || whole.bottom > edge.bottom + SLACK)
       problems.add(`beyond its parent: ${name(element)}`);
   }
 
