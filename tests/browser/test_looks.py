@@ -130,7 +130,11 @@ def test_nothing_is_cut_off_overlaps_or_is_too_small_to_touch(
         ("h1", "margin-inline-start: -5em", "off the screen"),
         (".lead", "min-inline-size: 110vw", "the page scrolls sideways"),
         (".intro", "max-block-size: 3em", "beyond its parent"),
-        (".button", "align-self: start; min-block-size: 0; padding: 0; font-size: 12px", "too small a target"),
+        (
+            ".button",
+            "align-self: start; min-block-size: 0; padding: 0; font-size: 12px",
+            "too small a target",
+        ),
     ],
 )
 def test_the_check_of_the_layout_sees(open_page: OpenPage, selector: str, style: str, told: str):
