@@ -141,7 +141,7 @@ def _torch(folder: Path) -> Inside | None:
         found: list[Layer] = []
         view = View()
         # Unoptimised: each module would else be compiled anew in its first calls.
-        with torch.inference_mode(), torch.jit.optimized_execution(False):
+        with torch.inference_mode(), torch.jit.optimized_execution(False):  # type: ignore[attr-defined]
             values = classifier.normalised(torch.tensor(pixels[None]).float() / 255)
             for step in steps:
                 values = step(values)

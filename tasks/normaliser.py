@@ -487,9 +487,9 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
             hits = np.flatnonzero(_extreme(tilted, least, np.logical_and).any(axis=1))
             ends = np.where(tilted[hits], -1, columns)
             lengths = columns - np.maximum.accumulate(ends, axis=1)
-            for row, each in zip(hits, lengths, strict=True):
-                last = int(each.argmax())
-                runs.append((int(each[last]), last, int(row), slope))
+            for at, each in zip(hits, lengths, strict=True):
+                end = int(each.argmax())
+                runs.append((int(each[end]), end, int(at), slope))
         taken = np.zeros(height, bool)
         for length, last, row, slope in sorted(runs, reverse=True):
             if taken[row]:

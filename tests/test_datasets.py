@@ -586,6 +586,8 @@ def test_compare_needs_candidates(tree, tmp_path, capsys):
 @pytest.mark.parametrize("name", recipe.shipped())
 def test_every_shipped_recipe_can_be_built(name):
     made = recipe.read(name)
+    if made.network.base:
+        pytest.skip("its network is that of the checkpoint that it goes on from")
     channels = made.data.channels
     side = 28 if made.task == "digit" else 48
     from training.architectures import build

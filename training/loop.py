@@ -547,7 +547,7 @@ def reject_threshold(scores: Tensor, part: Part, most_refused: float) -> float:
     return round(float(none[int(most_refused * len(none))]), 4)
 
 
-def fit_temperature(classifier: Classifier, part: Part, labels: int) -> float:
+def fit_temperature(classifier: Any, part: Part, labels: int) -> float:
     """The temperature that calibrates the probabilities (Guo et al., 2017), between 0.2 and 5.
 
     It has the lowest cross entropy on the pictures of the `labels` in `part`, the validation part,

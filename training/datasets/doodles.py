@@ -29,7 +29,7 @@ def make(
         donor = donors[len(made) % len(donors)]
         kind = random.random()
         if kind < 0.5:
-            shape = DOODLES[random.integers(len(DOODLES))](random)
+            shape = DOODLES[int(random.integers(len(DOODLES)))](random)
             made.append(([shaky(stroke, random) for stroke in shape], donor))
         elif kind < 0.85:
             left, right = random.integers(len(by_donor[donor]), size=2)
