@@ -636,11 +636,11 @@ def test_the_temperature_mends_overconfidence(data, tiny):
         recipe.read(str(tiny)), datasets.load(DataRecipe(validation=100), data, "digit")
     )
     held.epoch()
-    before = loop.fit_temperature(held.classifier, held.data.validation)
+    before = loop.fit_temperature(held.classifier, held.data.validation, len(held.data.labels))
     with torch.no_grad():
         held.classifier.network[-1].weight *= 3
         held.classifier.network[-1].bias *= 3
-    after = loop.fit_temperature(held.classifier, held.data.validation)
+    after = loop.fit_temperature(held.classifier, held.data.validation, len(held.data.labels))
     assert after == pytest.approx(3 * before, rel=0.1)
 
 
