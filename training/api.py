@@ -239,9 +239,10 @@ def evaluate(
     module, card = checkpoint.load_either(folder)
     source = data_recipe(card) if recipe is None else with_changes(recipe).data
     spec = InputSpec(card.input.shape, card.preprocessing)
-    if split == "test" and (data is None or isinstance(data, str | Path)):
-        source = replace(source, also=[])  # the test part needs no further source
-    held = datasets.load(source, as_paths(data), card.task, spec)
+    places = as_paths(data)
+    if split == "test" and (places is None or isinstance(places, Path) or len(places) == 1):
+        source = replace(source, also=[])  # the test part is of the first source alone
+    held = datasets.load(source, places, card.task, spec)
     parts = {"test": held.test, "validation": held.validation, **held.others}
     if split not in parts:
         raise TrainingError(f"--split: no part “{split}”; the data has {', '.join(parts)}")
