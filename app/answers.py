@@ -10,7 +10,7 @@ from flask import Response
 from msgspec import UNSET, Meta, Struct, UnsetType
 
 from model_store import Card
-from tasks.base import Box, Prediction, Verdict
+from tasks.base import Box, Frame, Prediction, Verdict
 from tasks.problems import Problem
 
 Score = Annotated[float, Meta(ge=0, le=1)]
@@ -27,9 +27,23 @@ Ranked = Annotated[list[Prediction], Meta(description="Best first")]
 Name = Annotated[str | None, Meta(description="The file's name, if it was sent with one")]
 Pixels = Annotated[Count, Meta(description="Pixels of the upright picture")]
 Seen = Annotated[str, Meta(description="With seen=true: what the network saw, a PNG data URL")]
+SeenAt = Annotated[
+    Frame,
+    Meta(
+        description="With seen=true, if it is known: where in the upright picture that lies, in "
+        "its pixels; a rectangle turned about its middle by angle degrees, clockwise"
+    ),
+]
 Explanation = Annotated[
     str,
     Meta(description="With explain=true: a heat map of the evidence for the label, a PNG data URL"),
+]
+Heat = Annotated[
+    str,
+    Meta(
+        description="With explain=true: that heat alone, to lay over what the network saw, a PNG "
+        "data URL that is transparent where there is none"
+    ),
 ]
 
 
@@ -42,7 +56,9 @@ class SubjectAnswer(Struct, kw_only=True):
     predictions: Ranked
     verdict: VerdictOf
     seen: Seen | UnsetType = UNSET
+    seen_at: SeenAt | UnsetType = UNSET
     explanation: Explanation | UnsetType = UNSET
+    heat: Heat | UnsetType = UNSET
 
 
 class Result(Struct, kw_only=True):

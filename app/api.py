@@ -66,6 +66,10 @@ class Parameters(Struct, frozen=True):
             "URL."
         ),
     ] = False
+    label: Annotated[
+        str,
+        Meta(description="With explain=true: the label to explain, in place of each best one."),
+    ] = ""
     seen: Annotated[
         bool, Meta(description="Whether to add what the network saw, as a PNG data URL.")
     ] = False
@@ -88,6 +92,7 @@ def predict_route() -> Response:
         whole=parameters.faces == "whole",
         seen=parameters.seen,
         explain=parameters.explain,
+        explained=model.card.labels.index(parameters.label) if parameters.label else None,
     )
     results = predict(model, uploads, options)
     count_results(model.card.name, results)
@@ -243,11 +248,17 @@ def _name(parameters: Mapping[str, Any]) -> str:
 def _parameters(given: Mapping[str, Any], model: Model) -> Parameters:
     """The parameters of a request for `model`; raises `BadParameter`."""
     most = len(model.card.labels)
-    rules = {"top_k": f"a whole number from 1 to {most}", "faces": "detect or whole"}
+    rules = {
+        "label": "one of the model’s labels, as its card lists them",
+        "top_k": f"a whole number from 1 to {most}",
+        "faces": "detect or whole",
+    }
     try:
         # A query's and a form's values are texts; JSON's have their types.
         parameters = msgspec.convert(given, Parameters, strict=False)
         wrong = "top_k" if parameters.top_k and parameters.top_k > most else None
+        if parameters.label and parameters.label not in model.card.labels:
+            wrong = "label"
     except msgspec.ValidationError as error:
         wrong = str(error).rpartition("$.")[2].rstrip("`")
     if wrong is not None:

@@ -19,6 +19,9 @@ WINDOWS = 6  # windows along each side, for occlusion
 SHOWN = 144  # minimum side of the picture that shows the map, pixels
 # Cold parts stay grey; the hottest are red.
 COLOUR = np.array([224, 58, 30], np.float32)
+LITTLE = np.array([250, 190, 40], np.float32)
+MUCH = np.array([214, 36, 20], np.float32)
+LEAST, DENSEST = 0.15, 0.85  # the heat that shows, and the opacity of the most
 
 log = logging.getLogger(__name__)
 
@@ -79,6 +82,19 @@ def drawn(pixels: NDArray[np.uint8], heat: NDArray[np.float32]) -> str:
     factor = -(-SHOWN // mixed.shape[0])
     size = (mixed.shape[1] * factor, mixed.shape[0] * factor)
     return data_url(Image.fromarray(mixed).resize(size, Image.Resampling.BILINEAR))
+
+
+def coloured(heat: NDArray[np.float32]) -> str:
+    """The heat (H, W) alone as a PNG data URL: from a clear yellow to a red that covers."""
+    factor = -(-SHOWN // min(heat.shape))
+    size = (heat.shape[1] * factor, heat.shape[0] * factor)
+    smooth = Image.fromarray(heat).resize(size, Image.Resampling.BICUBIC)
+    share = np.asarray(smooth, np.float32).clip(0, 1)[..., None]
+    # Little heat is everywhere, and would only veil the picture.
+    share = ((share - LEAST) / (1 - LEAST)).clip(0)
+    colour = LITTLE + (MUCH - LITTLE) * share
+    rgba = np.concatenate([colour, 255 * DENSEST * share**0.7], axis=2)
+    return data_url(Image.fromarray(rgba.round().astype(np.uint8)))
 
 
 def data_url(image: Image.Image) -> str:

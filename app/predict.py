@@ -14,12 +14,13 @@ from dataclasses import dataclass
 
 import msgspec
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 from PIL import Image
 
 from app.answers import FailedResult, ProblemDetails, Result, SubjectAnswer
 from app.body import SMALL
-from app.explain import data_url, drawn
+from app.explain import coloured, data_url, drawn
 from app.memory import give_back_what_is_free
 from app.models import Model
 from app.scheduler import SCHEDULER, Turn
@@ -51,9 +52,10 @@ class Options:
     """What a request asks for.
 
     `top_k` predictions each (all if none is given); `whole` takes a picture as one subject's
-    crop; `seen` and `explain` add pictures of what the network saw and why it answered so. No
-    picture may have more than `max_pixels`, nor all of them more than `max_pixels_in_all`; work
-    beyond `max_seconds` is refused, and so is a wait for others of more than `max_wait` seconds.
+    crop; `seen` and `explain` add pictures of what the network saw and why it answered so, or of
+    what speaks for the label number `explained`. No picture may have more than `max_pixels`, nor
+    all of them more than `max_pixels_in_all`; work beyond `max_seconds` is refused, and so is a
+    wait for others of more than `max_wait` seconds.
     """
 
     max_pixels: int
@@ -64,6 +66,7 @@ class Options:
     whole: bool = False
     seen: bool = False
     explain: bool = False
+    explained: int | None = None
 
 
 @dataclass(frozen=True)
@@ -271,15 +274,20 @@ def _part(model: Model, answer: Answer, at: int, options: Options, turn: Turn) -
     )
     if options.seen:
         part.seen = _seen(subject)
+        part.seen_at = subject.frame or UNSET
     if options.explain and not turn.expired:
         turn.rest()
+        best = int(probabilities.argmax())
         try:
-            heat = model.explainer(subject.pixels, int(probabilities.argmax()))
+            heat = model.explainer(
+                subject.pixels, best if options.explained is None else options.explained
+            )
         except MemoryError:
             raise
         except Exception as error:  # as in `classify`
             raise _failed(model) from error
         part.explanation = drawn(subject.pixels, heat)
+        part.heat = coloured(heat)
     return part
 
 

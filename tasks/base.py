@@ -29,6 +29,20 @@ class Box(msgspec.Struct, frozen=True):
     height: int
 
 
+class Frame(msgspec.Struct, frozen=True):
+    """Where in the upright picture, in its pixels, lies what a network saw of it.
+
+    A rectangle, turned about its middle by `angle` degrees, clockwise; it may reach beyond the
+    picture.
+    """
+
+    x: float
+    y: float
+    width: float
+    height: float
+    angle: float = 0.0
+
+
 class Prediction(msgspec.Struct, frozen=True):
     """A label and its score, 0..1."""
 
@@ -49,11 +63,13 @@ class Subject:
     """Something to classify: the network's pixels, uint8 (C, H, W), and where it was found.
 
     `verdict` is the best that its answer can have: how well it is seen, whatever the scores.
+    `frame` is where its pixels lie in the picture, if the task says so.
     """
 
     pixels: Pixels
     box: Box
     verdict: Verdict = field(default="sure", kw_only=True)
+    frame: Frame | None = field(default=None, kw_only=True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from PIL import Image
 from tasks import normaliser
 from tasks.base import (
     Answer,
+    Frame,
     InputSpec,
     Pixels,
     Prediction,
@@ -29,6 +30,7 @@ from tasks.problems import blank_picture
 
 READINGS = 10  # of a number
 
+INK = 64  # grey levels above which a pixel is the digit's, and not its soft edge
 WIDE = 1.1  # width over height: no digit is wider
 CLOSE = 0.15  # a gap between two parts of one digit is seldom wider, in its height
 SURE, VERY_SURE = 0.8, 0.98  # a score, or the geometric mean of several digits' scores
@@ -76,7 +78,9 @@ class DigitTask(Task):
 
         def stroke(digit: Digit, first: int, last: int, gap: float = 0) -> Strokes:
             box = scaled_box(*digit.box, picture=picture)
-            return Strokes(digit.pixels[np.newaxis], box, first, last, gap, reading.beside)
+            pixels = digit.pixels[np.newaxis]
+            frame = _frame(digit, picture)
+            return Strokes(pixels, box, first, last, gap, reading.beside, frame=frame)
 
         count = len(reading.pieces)
         return [
@@ -112,6 +116,19 @@ class DigitTask(Task):
 
 
 TASK = DigitTask()
+
+
+def _frame(digit: Digit, picture: Picture) -> Frame:
+    """Where the digit's pixels lie in the picture: its ink in them lies over its box."""
+    ink = digit.pixels > INK
+    across, down = (np.flatnonzero(ink.any(axis=axis)) for axis in (0, 1))
+    left, top, right, bottom = digit.box
+    factor = picture.width / picture.image.width
+    scale = factor * max(right - left, bottom - top) / max(np.ptp(across) + 1, np.ptp(down) + 1)
+    x = factor * (left + right) / 2 - scale * (across[0] + across[-1] + 1) / 2
+    y = factor * (top + bottom) / 2 - scale * (down[0] + down[-1] + 1) / 2
+    side = scale * normaliser.SIZE
+    return Frame(*(round(float(value), 2) for value in (x, y, side, side)))
 
 
 def digits_of(

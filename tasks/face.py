@@ -11,6 +11,7 @@ from PIL import Image
 from tasks import face_finder
 from tasks.base import (
     Box,
+    Frame,
     InputSpec,
     Pixels,
     Subject,
@@ -90,6 +91,7 @@ class FaceTask(Task):
                 face_finder.cut(photo, face, size, channels),
                 _box(face, picture),
                 verdict=face.verdict,
+                frame=_frame(face, picture),
             )
             for face in faces
         ]
@@ -104,6 +106,14 @@ def _verdict(crop: Picture) -> Verdict:
         return face_finder.verdict_of_crop(on_white(crop.image))
     except NoDetectorError:
         return "sure"
+
+
+def _frame(face: face_finder.Face, picture: Picture) -> Frame:
+    """Where the face's crop lies in the picture as it was sent."""
+    cut = face_finder.frame(face)
+    scale = picture.width / picture.image.width
+    sides = (cut.x, cut.y, cut.width, cut.height)
+    return Frame(*(round(scale * side, 2) for side in sides), angle=round(cut.angle, 2))
 
 
 def _box(face: face_finder.Face, picture: Picture) -> Box:

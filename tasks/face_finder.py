@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from tasks import face_view
-from tasks.base import Verdict, as_pixels
+from tasks.base import Frame, Verdict, as_pixels
 from tasks.face_detector import Detection, NoDetectorError, detect
 
 __all__ = ["Face", "NoDetectorError", "cut", "find", "verdict_of_crop"]
@@ -97,9 +97,19 @@ def cut(photo: Image.Image, face: Face, size: int, channels: int, margin: float 
     """The crop of a face, uint8 (channels, size, size), framed as in FER2013 and turned upright by
     the part of its tilt that exceeds `NATURAL`.
     """
-    tilt = math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt)
     mode = "L" if channels == 1 else "RGB"
-    return as_pixels(_upright(photo, face, size, margin, tilt, mode=mode), channels)
+    return as_pixels(_upright(photo, face, size, margin, _turn(face), mode=mode), channels)
+
+
+def frame(face: Face, margin: float = MARGIN) -> Frame:
+    """What `cut` cuts out."""
+    side = face.side * margin
+    x, y = face.x + (face.width - side) / 2, face.y + (face.height - side) / 2
+    return Frame(x, y, side, side, _turn(face))
+
+
+def _turn(face: Face) -> float:
+    return math.copysign(max(0.0, abs(face.tilt) - NATURAL), face.tilt)
 
 
 def _upright(

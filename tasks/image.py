@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 from PIL import Image, ImageOps
 
-from tasks.base import InputSpec, Pixels, Task, as_pixels, on_white
+from tasks.base import Frame, InputSpec, Pixels, Subject, Task, as_pixels, on_white
+from tasks.decode import Picture
 
 
 class ImageTask(Task):
@@ -22,9 +24,24 @@ class ImageTask(Task):
     def prepare(self, image: Image.Image, spec: InputSpec) -> Pixels:
         """See `Task.prepare`."""
         channels, height, width = spec.shape
-        fit = _boxed if spec.preprocessing.get("fit") == "letterbox" else _filling
+        fit = _boxed if _is_boxed(spec) else _filling
         opaque = on_white(image).convert("L" if channels == 1 else "RGB")
         return as_pixels(fit(opaque, (width, height)), channels)
+
+    def find(self, picture: Picture, spec: InputSpec, *, whole: bool = False) -> Sequence[Subject]:
+        """See `Task.find`."""
+        _, high, wide = spec.shape
+        width, height = picture.width, picture.height
+        fit = max if _is_boxed(spec) else min
+        scale = fit(width / wide, height / high)
+        seen = Frame(
+            (width - wide * scale) / 2, (height - high * scale) / 2, wide * scale, high * scale
+        )
+        return [replace(each, frame=seen) for each in super().find(picture, spec, whole=whole)]
+
+
+def _is_boxed(spec: InputSpec) -> bool:
+    return spec.preprocessing.get("fit") == "letterbox"
 
 
 def _filling(image: Image.Image, size: tuple[int, int]) -> Image.Image:

@@ -58,6 +58,45 @@ def test_each_subject_is_explained(explained):
     ]
 
 
+def answered(client, image, query):
+    options = {"data": encode(image), "content_type": "image/png"}
+    response = client.post(f"/api/predict?seen=true&{query}", **options)
+    return response.get_json()["results"][0]["subjects"][0]
+
+
+def test_heat_laid_where_the_answer_says_covers_the_ink(client):
+    """Of a drawing in a corner, its heat lies on its ink and almost nowhere else."""
+    drawing = Image.new("L", (400, 300), 255)
+    drawing.paste(seven(size=(120, 120)), (260, 20))
+    found = answered(client, drawing, "explain=true")
+    place = found["seen_at"]
+    side = round(place["width"])
+    heat = shown(found["heat"]).getchannel("A").resize((side, side))
+    laid = Image.new("L", drawing.size)
+    laid.paste(heat, (round(place["x"]), round(place["y"])))
+    ink = np.asarray(drawing) < 128
+    assert np.asarray(laid)[ink].mean() > 4 * np.asarray(laid)[~ink].mean()
+    seen = Image.new("L", drawing.size)
+    seen.paste(shown(found["seen"]).resize((side, side)), (round(place["x"]), round(place["y"])))
+    both = ink & (np.asarray(seen) > 128)
+    assert both.sum() > 0.75 * ink.sum()
+
+
+def test_any_label_can_be_explained(client):
+    best, other = (answered(client, seven(), f"explain=true{more}") for more in ("", "&label=2"))
+    assert best["label"] == other["label"] != "2"
+    assert best["heat"] != other["heat"]
+    same = answered(client, seven(), f"explain=true&label={best['label']}")
+    assert same["heat"] == best["heat"]
+
+
+def test_a_label_that_the_model_does_not_know_is_named(client, png):
+    url = "/api/predict?explain=true&label=ten"
+    response = client.post(url, data=png, content_type="image/png")
+    assert response.status_code == 400
+    assert "“label” must be one of the model’s labels" in response.get_json()["detail"]
+
+
 def test_without_asking_there_is_none(client, png):
     result = client.post("/api/predict", data=png, content_type="image/png").get_json()
     assert "explanation" not in result["results"][0]
