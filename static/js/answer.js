@@ -13,10 +13,12 @@ export function surenessOf(result) {
 export class Answer {
   #root;
   #rows; // of each label
+  #selected;
 
-  /** `root` holds the elements named by their `data-part`. */
-  constructor(root) {
+  /** `root` holds the elements named by their `data-part`; `selected(subject)` hears whose bars show. */
+  constructor(root, selected) {
     this.#root = root;
+    this.#selected = selected;
     const rows = [...root.querySelectorAll("tr[data-label]")];
     this.#rows = new Map(rows.map((row) => [row.dataset.label, row]));
   }
@@ -84,7 +86,7 @@ export class Answer {
 
   /** Shows the bars of one digit, and what the network saw of it. */
   #select(subjects, index) {
-    const { label, predictions, seen, explanation } = subjects[index];
+    const { label, predictions, seen, seen_at: place, explanation } = subjects[index];
     for (const [place, button] of [...this.#part("number").children].entries()) {
       button.ariaPressed = String(place === index);
     }
@@ -93,10 +95,12 @@ export class Answer {
     const text = t("js.answer.which", { index: index + 1, count, label });
     which.textContent = count > 1 ? text : which.dataset.text;
     const image = this.#part("seen");
-    image.src = explanation ?? seen;
-    image.alt = explanation ? t("js.answer.why", { label }) : image.dataset.alt;
+    const isExplained = explanation && !place; // else the heat lies on the drawing itself
+    image.src = isExplained ? explanation : seen;
+    image.alt = isExplained ? t("js.answer.why", { label }) : image.dataset.alt;
     image.hidden = false;
     for (const each of predictions) this.#bar(each.label, each.score, each.label === label);
+    this.#selected(subjects[index]);
   }
 
   #part(name) {

@@ -2,7 +2,9 @@
 
 import { Answer, surenessOf } from "./answer.js";
 import { copyText } from "./clipboard.js";
+import { Challenge } from "./challenge.js";
 import { keep, kept, linkTo, linked } from "./drawing.js";
+import { Heat } from "./heat.js";
 import { KeyboardPen } from "./keyboard.js";
 import { Pad } from "./pad.js";
 import { lightened } from "./photo.js";
@@ -11,9 +13,11 @@ import { showProblem } from "./problem.js";
 import { Reader } from "./reader.js";
 import { showSamples } from "./samples.js";
 import { percent } from "./score.js";
+import { addressOf, offerModels } from "./second.js";
 import { Sheet } from "./sheet.js";
 import { t } from "./texts.js";
 import { saveAs } from "./transfer.js";
+import { Visit } from "./visit.js";
 
 const SETTLED = 700; // ms without a change after which an answer is read out
 const LONG = 800; // ms of waiting that are told
@@ -25,9 +29,15 @@ const error = element("error");
 
 const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
-const answer = new Answer(element("answer"));
+const heat = new Heat(readAgain, true);
+const answer = new Answer(element("answer"), showHeat);
 const reader = new Reader(canvas.dataset.predictUrl, hear);
 const why = element("why");
+// A page in a frame elsewhere has neither.
+const visit = element("visit") && new Visit(element("visit"), say);
+const challenge = element("challenge") && new Challenge(element("challenge"), invite, clear);
+const invitation = canvas.parentElement.querySelector(".invitation p");
+const invited = [...invitation.childNodes];
 const sheet = new Sheet(element("sheet"), canvas.parentElement, element("picture-input"), tellProblem);
 let settling = 0;
 let waiting = 0;
@@ -39,8 +49,10 @@ let shown = null; // the result that is shown
 pad.addEventListener("change", () => {
   clearTimeout(settling);
   if (!pad.empty) sheet.clear();
+  challenge?.wait();
   showWhetherEmpty();
   if (pad.empty) {
+    visit?.next();
     reader.stop();
     hear({});
   } else {
@@ -51,21 +63,20 @@ pad.addEventListener("change", () => {
 sheet.addEventListener("picture", ({ detail: file }) => {
   pen.lift();
   pad.clear();
+  visit?.next();
   showWhetherEmpty();
   read(() => lightened(file));
 });
 
 why.addEventListener("change", () => {
-  const url = new URL(canvas.dataset.predictUrl, location);
-  if (why.checked) url.searchParams.set("explain", "true");
-  reader.url = url;
-  if (!pad.empty || !sheet.empty) read(picture);
+  if (!why.checked) heat.reset();
+  readAgain();
 });
 
 // A second opinion, where there is another model that reads digits.
 const rival = element("rival");
 const second = new Reader("", hearSecond);
-for (const name of JSON.parse(rival?.dataset.models ?? "[]")) rival.add(new Option(name));
+offerModels(rival);
 rival?.addEventListener("change", () => {
   second.stop();
   element("rival-answer").textContent = "";
@@ -81,6 +92,7 @@ element("poster").addEventListener("click", () =>
 element("link").addEventListener("click", copyLink);
 showSamples(element("samples"), (strokes, name) => {
   pen.lift();
+  visit?.next();
   pad.replace(strokes);
   say(t("js.samples.drawn", { name }));
 });
@@ -118,16 +130,44 @@ function read(from) {
   readSecond();
 }
 
+/** Asks anew where what is wanted of an answer has changed. */
+function readAgain() {
+  reader.url = address();
+  if (!pad.empty || !sheet.empty) read(picture);
+}
+
+/** What is asked of a drawing. */
+function address() {
+  const url = new URL(canvas.dataset.predictUrl, location);
+  if (!why.checked) return url;
+  url.searchParams.set("explain", "true");
+  if (heat.label) url.searchParams.set("label", heat.label);
+  return url;
+}
+
+/** Lays over the drawing what supports a label of `subject`. */
+function showHeat(subject) {
+  if (!why.checked || !subject.heat || !heat.fits(subject)) return heat.reset();
+  heat.offer(subject.predictions);
+  reader.url = address(); // a label that has become the best is no longer another
+  heat.show(subject.heat, subject, shown.width, shown.height);
+}
+
+/** Has the empty pad say what to draw: `task`, or else anything. */
+function invite(task) {
+  const { classList } = invitation.parentElement;
+  classList.toggle("has-task", task !== "");
+  invitation.replaceChildren(...(task ? [task] : invited));
+}
+
 function readSecond() {
   if (!rival?.value) return;
-  const url = new URL(rival.dataset.url, location);
-  url.searchParams.set("model", rival.value);
-  second.url = url;
+  second.url = addressOf(rival);
   second.read(picture);
 }
 
 function hearSecond({ result, error: problem }) {
-  const told = result ? t("js.draw.rival", { label: result.label, score: percent(result.score) }) : "";
+  const told = result ? t("js.score.answer", { label: result.label, score: percent(result.score) }) : "";
   element("rival-answer").textContent = told || (problem?.message ?? "");
 }
 
@@ -209,13 +249,18 @@ function hear({ result, blank, error: problem, wait }) {
   if (problem?.isLost) again = setTimeout(retry, Math.max(wait, RETRY));
   if (!result) {
     answer.reset();
+    heat.reset();
+    reader.url = address();
     return;
   }
   answer.show(result);
   clearTimeout(settling);
   const { verdict, label, score } = result;
   const told = verdict === "sure" ? `${label}, ${percent(score)}` : `${label}: ${surenessOf(result)}`;
-  settling = setTimeout(() => say(told), SETTLED);
+  settling = setTimeout(() => {
+    visit?.note(result, pad.strokes);
+    say(challenge?.hear(result) || told);
+  }, SETTLED);
 }
 
 /** Has a screen reader say `text`. */

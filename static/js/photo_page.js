@@ -3,10 +3,13 @@
 import { hasCamera, takePhoto } from "./camera.js";
 import { fileOf } from "./encode.js";
 import { Faces, summary } from "./faces.js";
+import { Heat } from "./heat.js";
 import { ask, lightened } from "./photo.js";
 import { runMirror } from "./mirror.js";
 import { Problem, showProblem } from "./problem.js";
+import { offerCopies } from "./results.js";
 import { doubt, percent } from "./score.js";
+import { addressOf, offerModels } from "./second.js";
 import { labelled, t } from "./texts.js";
 import { whenDropped, whenPicturePasted } from "./transfer.js";
 import { Zoom } from "./zoom.js";
@@ -33,6 +36,18 @@ let names = []; // of the faces, with their places
 let size = [1, 1]; // of the photo
 let selected = 0;
 let lost = null; // a photo to which no answer came
+let given = null; // the photo's name and result, for copies
+let taken = null; // what was sent of the photo
+let others = []; // the faces as the second model answers
+const heat = new Heat(() => select(selected));
+const rival = element("rival");
+const copies = element("copies");
+const labels = isRanking ? [] : JSON.parse(copies.dataset.labels); // a column each
+
+offerModels(rival);
+rival?.addEventListener("change", askRival);
+offerCopies(copies, () => ({ entries: given ? [given] : [], labels }), say);
+for (const button of copies.children) button.disabled = true;
 
 why.addEventListener("change", () => {
   if (faces.length) select(selected);
@@ -93,7 +108,11 @@ async function read(file) {
     if (signal.aborted) return;
     if (sent.size > mostBytes) throw new Problem(t("js.faces.too_large"));
     const result = await ask(drop.dataset.predictUrl, sent, signal, tellSent);
-    if (!signal.aborted) tell(result);
+    if (signal.aborted) return;
+    taken = sent;
+    given = { name: file.name ?? "", result };
+    tell(result);
+    askRival();
   } catch (cause) {
     if (signal.aborted) return;
     lost = cause.isLost ? file : null;
@@ -130,7 +149,11 @@ function tellSent(share) {
 
 function reset() {
   faces = [];
-  lost = null;
+  others = [];
+  lost = taken = given = null;
+  heat.reset();
+  showRival();
+  for (const button of copies.children) button.disabled = true;
   error.hidden = true;
   boxed.clear();
   element("headline").textContent = "";
@@ -182,6 +205,7 @@ function tell({ width, height, faces: found, subjects }) {
   rest();
   faces = found ?? subjects;
   size = [width, height];
+  for (const button of copies.children) button.disabled = false;
   drop.dataset.state = "photo";
   names = found ? boxed.show(faces, width, height) : [];
   const count = faces.length;
@@ -211,8 +235,11 @@ function select(chosen) {
   element("label").textContent = labelled(label);
   element("score").textContent = percent(score);
   element("sureness").textContent = unsure || t("js.answer.score");
+  if (why.checked) heat.offer(predictions);
+  else heat.reset();
   showCrop(faces[chosen]);
-  if (why.checked) explain(faces[chosen]);
+  if (why.checked) explain(faces[chosen], heat.label || label);
+  showRival();
   showBars(predictions, label);
   const which = element("which");
   which.hidden = faces.length === 1;
@@ -221,29 +248,63 @@ function select(chosen) {
 }
 
 /** Shows what the network saw of `face`, or why it answers so where that is wanted and known. */
-function showCrop({ label, seen, explanation }) {
-  const explained = why.checked && explanation;
+function showCrop(face) {
+  const { label, seen, reasons } = face;
+  const reason = why.checked && reasons?.get(heat.label || label);
+  if (reason?.heat && heat.fits(face)) heat.show(reason.heat, face, ...size);
+  else heat.clear();
+  const explained = reason && !heat.fits(face) && reason.explanation;
   const image = element("seen");
   image.src = explained || seen;
   image.alt = explained ? t("js.answer.why", { label: labelled(label) }) : image.dataset.alt;
   image.hidden = false;
 }
 
-/** Asks why the network answers so for `face`: about the crop that it saw, which is sent alone. */
-async function explain(face) {
-  if (face.asked) return;
-  face.asked = true;
+/** Asks what supports a label for `face`: about the crop that the network saw, which is sent alone. */
+async function explain(face, label) {
+  face.reasons ??= new Map();
+  if (face.reasons.has(label)) return;
+  face.reasons.set(label, null); // is asked for
   const { signal } = flight;
   const url = new URL(drop.dataset.predictUrl, location);
   url.searchParams.set("faces", "whole");
   url.searchParams.set("explain", "true");
+  url.searchParams.set("label", label);
   try {
-    face.explanation = (await ask(url, fileOf(face.seen), signal)).explanation;
+    const { faces: found, subjects } = await ask(url, fileOf(face.seen), signal);
+    face.reasons.set(label, (found ?? subjects)[0]);
     if (face === faces[selected]) showCrop(face);
   } catch (cause) {
-    face.asked = false;
+    face.reasons.delete(label);
     if (!signal.aborted && face === faces[selected]) showProblem(error, cause);
   }
+}
+
+/** Asks the second model about the photo. */
+async function askRival() {
+  others = [];
+  showRival();
+  const photoOf = taken;
+  if (!rival?.value || !photoOf) return;
+  const { value } = rival;
+  const { signal } = flight;
+  const isStill = () => taken === photoOf && rival.value === value;
+  try {
+    const result = await ask(addressOf(rival), photoOf, signal);
+    if (!isStill()) return;
+    others = result.faces ?? result.subjects;
+    showRival();
+  } catch (cause) {
+    if (!signal.aborted && isStill()) element("rival-answer").textContent = cause.message;
+  }
+}
+
+/** Shows what the second model says of the chosen face: both find the same ones. */
+function showRival() {
+  if (!rival) return;
+  const other = others[selected];
+  const told = other && t("js.score.answer", { label: labelled(other.label), score: percent(other.score) });
+  element("rival-answer").textContent = told ?? "";
 }
 
 /** The scores of `predictions`, best first, in a row for each label or for each of the best. */

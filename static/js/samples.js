@@ -32,7 +32,8 @@ export function showSamples(list, take) {
   }
 }
 
-function thumbnail(strokes) {
+/** A small picture of `strokes`, for eyes alone. */
+export function thumbnail(strokes) {
   const picture = document.createElementNS(NAMESPACE, "svg");
   picture.setAttribute("viewBox", "0 0 1 1");
   picture.setAttribute("aria-hidden", "true");
