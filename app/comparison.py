@@ -11,7 +11,7 @@ from app.reports import Share, accuracy, recalls, told
 from app.texts import NO_BREAK, number, percent, points, t
 from model_store import Card
 
-Line = tuple[str, str, str, str]
+Line = tuple[str, str, str, str, int | None]
 _fraction = partial(number, digits=4)
 _signed = partial(number, digits=4, signed=True)
 
@@ -35,36 +35,49 @@ def partners(card: Card) -> list[str]:
 
 
 def compared(a: Card, b: Card) -> list[Line]:
-    """Lines of (what, the first's, the second's, the difference).
+    """Lines of (what, the first's, the second's, the difference, which is better: 0, 1 or none).
 
-    The difference is left out if the two were tested on different pictures.
+    The difference is left out if the two were tested on different pictures, and so is the last.
     """
     comparable = same_labels(a, b) and same_test(a, b) is not False
     lines: list[Line] = []
-    for name, key, show, differ in (
-        (t("models.accuracy"), "test_accuracy", percent, _in_points),
-        (t("fact.f1"), "test_macro_f1", _fraction, _signed),
-        (t("fact.calibration"), "test_calibration_error", _fraction, _signed),
+    for name, key, show, differ, sign in (
+        (t("models.accuracy"), "test_accuracy", percent, _in_points, 1),
+        (t("fact.f1"), "test_macro_f1", _fraction, _signed, 1),
+        (t("fact.calibration"), "test_calibration_error", _fraction, _signed, -1),
     ):
         first, second = told(a.metrics, key, Share), told(b.metrics, key, Share)
         known = comparable and first is not None and second is not None
         shown = ["" if value is None else show(value) for value in (first, second)]
-        lines.append((name, shown[0], shown[1], differ(second - first) if known else ""))
+        change = differ(second - first) if known else ""
+        best = better(sign * first, sign * second) if known and shown[0] != shown[1] else None
+        lines.append((name, shown[0], shown[1], change, best))
     for name, first, second, form in (
         (t("fact.parameters"), a.parameters, b.parameters, number),
         (t("fact.size"), a.size, b.size, facts.megabytes),
     ):
         if first or second:
             growth = number(100 * (second / first - 1), signed=True) if first else ""
-            lines.append((name, form(first), form(second), growth and f"{growth}{NO_BREAK}%"))
+            lines.append((name, form(first), form(second), growth and f"{growth}{NO_BREAK}%", None))
     lines += [
-        (t("fact.version"), a.version, b.version, ""),
-        (t("fact.date"), a.date, b.date, ""),
-        (t("fact.training"), facts.training(a), facts.training(b), ""),
-        (t("fact.recipe"), facts.recipe(a), facts.recipe(b), ""),
-        (t("fact.data"), facts.data(a), facts.data(b), ""),
+        (t("fact.version"), a.version, b.version, "", None),
+        (t("fact.date"), a.date, b.date, "", None),
+        (t("fact.training"), facts.training(a), facts.training(b), "", None),
+        (t("fact.recipe"), facts.recipe(a), facts.recipe(b), "", None),
+        (t("fact.data"), facts.data(a), facts.data(b), "", None),
     ]
     return [line for line in lines if line[1] or line[2]]
+
+
+def better(first: float, second: float) -> int | None:
+    """Which of two figures is higher: 0, 1, or none."""
+    return None if first == second else int(second > first)
+
+
+def shared_page(a: Card, b: Card) -> str | None:
+    """The template of the page on which both can be tried on the same picture, or none."""
+    pages = {models().get(card.name).task.page for card in (a, b)}
+    return pages.pop() if a.name != b.name and len(pages) == 1 else None
 
 
 def _in_points(change: float) -> str:

@@ -80,6 +80,8 @@ def compare() -> str:
         b=pair[1],
         lines=comparison.compared(*pair),
         recalls=recalls,
+        better=comparison.better,
+        shared_page=comparison.shared_page(*pair),
         interval=charts.intervals(accuracies) if len(accuracies) == 2 else None,
         chart=charts.pairs(recalls) if 0 < len(recalls) <= MOST_PAIRS else None,
         same_labels=comparison.same_labels(*pair),
