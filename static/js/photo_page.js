@@ -3,6 +3,7 @@
 import { hasCamera, takePhoto } from "./camera.js";
 import { fileOf } from "./encode.js";
 import { Faces, summary } from "./faces.js";
+import { whenBack } from "./line.js";
 import { ask, lightened } from "./photo.js";
 import { runMirror } from "./mirror.js";
 import { Problem, showProblem } from "./problem.js";
@@ -32,7 +33,7 @@ let faces = []; // as /api/predict answered: faces, or the picture itself
 let names = []; // of the faces, with their places
 let size = [1, 1]; // of the photo
 let selected = 0;
-let lost = null; // a photo to which no answer came
+let stopWaiting = () => {}; // for the server to come back
 
 why.addEventListener("change", () => {
   if (faces.length) select(selected);
@@ -76,10 +77,6 @@ for (const sample of document.querySelectorAll("[data-sample]")) {
   });
 }
 
-addEventListener("online", () => {
-  if (lost) read(lost);
-});
-
 /** Shows `file` and what its faces show. */
 async function read(file) {
   reset();
@@ -96,7 +93,7 @@ async function read(file) {
     if (!signal.aborted) tell(result);
   } catch (cause) {
     if (signal.aborted) return;
-    lost = cause.isLost ? file : null;
+    if (cause.isLost && !cause.isSlow) stopWaiting = whenBack(() => read(file));
     fail(cause);
   }
 }
@@ -130,7 +127,7 @@ function tellSent(share) {
 
 function reset() {
   faces = [];
-  lost = null;
+  stopWaiting();
   error.hidden = true;
   boxed.clear();
   element("headline").textContent = "";
