@@ -11,10 +11,13 @@ from pathlib import Path
 
 from flask import Flask, Response, abort, request
 
+from app.texts import LANGUAGES
+
 YEAR = 365 * 24 * 3600
 WORTH_IT = 1024  # bytes; to compress less saves nothing
 COMPRESSED = ("text/html", "text/css", "text/javascript", "image/svg+xml", "application/json")
 KINDS = {".js": "text/javascript", ".webmanifest": "application/manifest+json"}
+WORKER = "js/service_worker.js"
 NAME = re.compile(r"[0-9a-f]{12}")
 
 
@@ -49,6 +52,13 @@ def register(app: Flask) -> None:
         digest.update(path.encode() + hashlib.sha256(asset.content).digest())
     name = digest.hexdigest()[:12]
 
+    def worker() -> Response:
+        """What browsers run beside the pages, under the address that its scope begins with."""
+        head = f"const VERSION = {name!r}, LANGUAGES = {list(LANGUAGES)};\n"
+        response = Response(head.encode() + assets[WORKER].content, mimetype=KINDS[".js"])
+        response.cache_control.no_cache = True
+        return response
+
     @app.url_defaults
     def add_name(endpoint: str, values: dict[str, str]) -> None:
         if endpoint == "static":
@@ -76,6 +86,7 @@ def register(app: Flask) -> None:
 
     app.view_functions["static"] = serve
     app.add_url_rule("/static/<path:filename>", "static.plain", serve)
+    app.add_url_rule("/sw.js", "static.worker", worker)
     app.after_request(_compress)
 
 

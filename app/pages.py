@@ -156,6 +156,12 @@ def docs() -> str:
     )
 
 
+@pages.get("/offline")
+def offline() -> str:
+    """The page that browsers keep, and show in another's place when there is no connection."""
+    return render_template("offline.html")
+
+
 @pages.app_template_filter()
 def pretty(value: Any, indent: str = "") -> str:
     """JSON for people: on one line if it fits; base64 and long lists of numbers are cut short.

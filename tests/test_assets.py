@@ -78,3 +78,11 @@ def test_the_app_can_be_installed(client):
     assert urljoin(address, told["start_url"]) == urljoin(address, told["scope"]) == "/"
     for icon in told["icons"]:
         assert client.get(urljoin(address, icon["src"])).status_code == 200
+
+
+def test_the_service_worker_is_served_where_its_scope_begins_and_asked_for_each_time(client):
+    response = client.get("/sw.js")
+    assert response.mimetype == "text/javascript"
+    assert response.headers["Cache-Control"] == "no-cache"
+    name = re.search(r'const VERSION = "?\'?([0-9a-f]{12})', response.text)[1]
+    assert f"/assets/{name}/" in client.get("/").text

@@ -113,6 +113,7 @@ canvas.addEventListener("keydown", (event) => {
 
 addEventListener("online", retry);
 addEventListener("pagehide", () => keep(pad.strokes));
+document.addEventListener("visibilitychange", () => keep(pad.strokes)); // phones end hidden pages without a word
 addEventListener("hashchange", () => {
   const strokes = linked();
   if (strokes) pad.replace(strokes);

@@ -200,7 +200,8 @@ export class Pad extends EventTarget {
   }
 
   #redraw() {
-    this.#frame ||= requestAnimationFrame(() => {
+    if (this.#frame) return;
+    this.#frame = requestAnimationFrame(() => {
       this.#frame = 0;
       const context = this.#canvas.getContext("2d");
       context.clearRect(0, 0, this.#canvas.width, this.#canvas.height);

@@ -4,6 +4,7 @@ import { hasCamera, takePhoto } from "./camera.js";
 import { fileOf } from "./encode.js";
 import { Faces, summary } from "./faces.js";
 import { Heat } from "./heat.js";
+import { whenBack } from "./line.js";
 import { ask, lightened } from "./photo.js";
 import { runMirror } from "./mirror.js";
 import { Problem, showProblem } from "./problem.js";
@@ -35,7 +36,6 @@ let faces = []; // as /api/predict answered: faces, or the picture itself
 let names = []; // of the faces, with their places
 let size = [1, 1]; // of the photo
 let selected = 0;
-let lost = null; // a photo to which no answer came
 let given = null; // the photo's name and result, for copies
 let taken = null; // what was sent of the photo
 let others = []; // the faces as the second model answers
@@ -48,6 +48,7 @@ offerModels(rival);
 rival?.addEventListener("change", askRival);
 offerCopies(copies, () => ({ entries: given ? [given] : [], labels }), say);
 for (const button of copies.children) button.disabled = true;
+let stopWaiting = () => {}; // for the server to come back
 
 why.addEventListener("change", () => {
   if (faces.length) select(selected);
@@ -91,10 +92,6 @@ for (const sample of document.querySelectorAll("[data-sample]")) {
   });
 }
 
-addEventListener("online", () => {
-  if (lost) read(lost);
-});
-
 /** Shows `file` and what its faces show. */
 async function read(file) {
   reset();
@@ -115,7 +112,7 @@ async function read(file) {
     askRival();
   } catch (cause) {
     if (signal.aborted) return;
-    lost = cause.isLost ? file : null;
+    if (cause.isLost && !cause.isSlow) stopWaiting = whenBack(() => read(file));
     fail(cause);
   }
 }
@@ -150,10 +147,11 @@ function tellSent(share) {
 function reset() {
   faces = [];
   others = [];
-  lost = taken = given = null;
+  taken = given = null;
   heat.reset();
   showRival();
   for (const button of copies.children) button.disabled = true;
+  stopWaiting();
   error.hidden = true;
   boxed.clear();
   element("headline").textContent = "";

@@ -22,13 +22,13 @@ export function problemOf(answer, otherwise) {
 }
 
 /**
- * The Problem that `cause` is: `slow` or `unreachable`, and `isLost`, where no answer came. Else a
- * fault of the page, which the console has too.
+ * The Problem that `cause` is: `slow` or `unreachable`, and `isLost`, where no answer came (`isSlow`
+ * in time). Else a fault of the page, which the console has too.
  */
 export function failure(cause, slow, unreachable) {
   if (cause instanceof Problem) return cause;
   if (cause instanceof NoAnswer) {
-    return Object.assign(new Problem(cause.slow ? slow : unreachable), { isLost: true });
+    return Object.assign(new Problem(cause.slow ? slow : unreachable), { isLost: true, isSlow: cause.slow });
   }
   reportError(cause);
   return new Problem(t("js.problem.script"));

@@ -135,16 +135,21 @@ def browser(launch: Callable[[str], Browser], fonts: str) -> Browser:
 
 @pytest.fixture
 def open_page(browser: Browser, server: str) -> Iterator[OpenPage]:
-    """Opens a page with Playwright's context options; an uncaught error in it fails the test."""
+    """Opens a page with Playwright's context options; an uncaught error in it fails the test.
+
+    Without its service worker, whose requests no test could answer, unless `worker` is given.
+    """
     contexts = []
     crashes: list[Error] = []
 
     def note(crash: Error) -> None:
         crashes.append(crash)
 
-    def open_(path: str = "/", **options: Any) -> Page:
+    def open_(path: str = "/", *, worker: bool = False, **options: Any) -> Page:
         context = browser.new_context(**{"base_url": server, **options})
         contexts.append(context)
+        if not worker:
+            context.add_init_script("delete Navigator.prototype.serviceWorker;")
         page = context.new_page()
         page.on("pageerror", note)
         page.goto(path)
