@@ -1,6 +1,6 @@
 """Classifies any number of pictures on a Ray cluster; docs/scale.md tells how to run it.
 
-Pictures are divided into shards. A process on each core holds the model; it reads a shard,
+Pictures are divided into shards. An actor on each core holds the model; it reads a shard,
 classifies it with the code that the app serves with, and writes the answers as one Parquet file,
 which is there whole or not at all. So a run that is started again skips what is done, and a shard
 that a lost machine had is done again elsewhere.
@@ -17,8 +17,7 @@ import time
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import lru_cache, partial
-from importlib import import_module
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -49,7 +48,7 @@ Picture = tuple[str, bytes | Problem]
 
 
 class Classifier:
-    """The model in a process, which answers shards."""
+    """A model in a process of its own, which answers shards."""
 
     def __init__(self, source: str, output: str, model: str, version: str, column: str) -> None:
         config = settings()
@@ -118,20 +117,6 @@ class Classifier:
                     for number, row in enumerate(rows, first)
                 ]
                 first += len(rows)
-
-
-@lru_cache(maxsize=1)
-def _classifier(*arguments: str) -> Classifier:
-    return Classifier(*arguments)
-
-
-def answer(shard: dict[str, Any], arguments: Sequence[str]) -> dict[str, Any]:
-    """Answers a shard in a process that holds its model from the first one on.
-
-    That is a task, not an actor's method: an actor of a lost machine waits until there is as much
-    room elsewhere, and its shards with it; a task goes to whichever core is free next.
-    """
-    return _classifier(*arguments)(shard)
 
 
 def _picture(row: dict[str, Any], column: str, name: str) -> Picture:
@@ -233,10 +218,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     environment = {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(TOP)}
     ray.init(runtime_env={"env_vars": environment}, log_to_driver=False)
     ray.data.DataContext.get_current().enable_progress_bars = False
+    most = min(given.workers or int(ray.cluster_resources()["CPU"]), len(shards))
     results = ray.data.from_items(shards, override_num_blocks=len(shards)).map(
-        answer,
-        fn_kwargs={"arguments": (source, output, name, card.version, given.column)},
-        compute=ray.data.TaskPoolStrategy(size=given.workers),
+        Classifier,
+        fn_constructor_args=(source, output, name, card.version, given.column),
+        compute=ray.data.ActorPoolStrategy(min_size=1, max_size=most),
         num_cpus=1,
     )
     return _follow(results.iter_rows(), len(shards))
@@ -269,5 +255,4 @@ def _follow(results: Iterable[dict[str, Any]], count: int) -> int:
 
 
 if __name__ == "__main__":
-    # Under its own name the module is loaded once in each process, and so is the model in it.
-    sys.exit(import_module("deploy.ray.predict").main())
+    sys.exit(main())
