@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import io
 import json
 import os
 import re
@@ -14,7 +13,6 @@ import time
 from pathlib import Path
 
 import pytest
-from PIL import Image
 from samples import encode, seven
 
 ray = pytest.importorskip("ray")
@@ -42,7 +40,7 @@ def pictures(tmp_path):
     folder = tmp_path / "pictures"
     (folder / "more").mkdir(parents=True)
     for number in range(30):
-        picture = encode(Image.new("L", (28, 28), 8 * number)) if number % 20 else b"broken"
+        picture = encode(seven()) + bytes([number]) if number % 20 else b"broken"
         place = folder / "more" if number % 2 else folder
         (place / f"{number:02} [a].png").write_bytes(picture)
     (folder / "notes.txt").write_text("no picture")
@@ -164,9 +162,8 @@ def requests():
     yield from [("POST", "/api/predict", b"", png), ("POST", "/api/predict", b"broken", png)]
     yield ("POST", "/api/predict", json.dumps({"image": "%%%"}).encode(), "application/json")
     for number in range(90):
-        picture = io.BytesIO()
-        Image.new("L", (28 + number, 40), 2 * number).save(picture, "PNG")
-        yield ("POST", f"/api/predict?top_k={1 + number % 10}", picture.getvalue(), png)
+        picture = encode(seven().resize((60 + number, 80)))
+        yield ("POST", f"/api/predict?top_k={1 + number % 10}", picture, png)
 
 
 def without_times(body):
