@@ -61,7 +61,8 @@ class Classifier:
             )
         options = Options(int(config["MAX_PIXELS"]))
         self.ask = partial(predict, self.model, options=options)
-        self.source, self.root = fsspec.core.url_to_fs(source)
+        self.source, place = fsspec.core.url_to_fs(source)
+        self.root = _base(self.source, place)
         self.target, self.output = fsspec.core.url_to_fs(output)
         self.column = column
 
@@ -119,6 +120,11 @@ class Classifier:
                 first += len(rows)
 
 
+def _base(files: Any, place: str) -> str:
+    """The folder in which a source's files have their names; of a single file, the one above."""
+    return posixpath.dirname(place) if files.isfile(place) else place
+
+
 def _picture(row: dict[str, Any], column: str, name: str) -> Picture:
     content = row[column]
     if isinstance(content, dict):  # bytes and path together, as the library datasets has them
@@ -145,15 +151,16 @@ def shards_of(
 
     Raises `ValueError` for a Parquet file that cannot be read or lacks the column.
     """
-    files, root = fsspec.core.url_to_fs(source)
-    found = sorted(posixpath.relpath(file, root) for file in files.find(root))
+    files, place = fsspec.core.url_to_fs(source)
+    root = _base(files, place)
+    found = sorted(posixpath.relpath(file, root) for file in files.find(place))
     pictures = [
         file
         for file in found
         if Path(file).suffix.lower() in SUFFIXES | OTHER_SUFFIXES and file not in answered
     ]
     shards = [_shard(batch, -1) for batch in _in_batches(pictures, size)]
-    for file in (each for each in found if each.endswith(PARQUET) or each == "."):
+    for file in (each for each in found if each.endswith(PARQUET)):
         try:
             with files.open(posixpath.join(root, file)) as opened:
                 table = pq.ParquetFile(opened)
