@@ -16,6 +16,7 @@ from app import (
     inside_page,  # noqa: F401 (its routes are those of `pages`)
     metrics,
     texts,
+    traces,
 )
 from app.api import api
 from app.config import DEFAULTS, settings
@@ -57,6 +58,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
             app.config["DEFAULT_MODEL"] = only
     for part in (assets, body, errors, metrics, texts, guard):
         part.register(app)
+    traces.register(app)
     for blueprint in (api, health, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
     return app

@@ -77,15 +77,19 @@ def _files(places: Iterable[Path]) -> Iterator[Path]:
                     yield Path(folder, name)
 
 
+def answer_each(uploads: Sequence[Upload], ask: Ask) -> list[Answer]:
+    """A result for each upload, in order, or its own problem."""
+    try:
+        return ask(uploads)
+    except Problem:  # none of them can be answered: each has its own reason
+        return [_alone(upload, ask) for upload in uploads]
+
+
 def _answers(files: Sequence[Path], ask: Ask) -> Iterator[tuple[str, Answer]]:
     """A result for each file, in order."""
     left = iter(files)
     while chosen := list(islice(left, TOGETHER)):
-        uploads = [_upload(file) for file in chosen]
-        try:
-            results = ask(uploads)
-        except Problem:  # none of them can be answered: each has its own reason
-            results = [_alone(upload, ask) for upload in uploads]
+        results = answer_each([_upload(file) for file in chosen], ask)
         yield from zip(map(_name, chosen), results, strict=True)
 
 
