@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -521,16 +522,23 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
         thick = rest.copy()
         thick[1:] |= rest[:-1]
         thick[:-1] |= rest[1:]
-        runs: list[tuple[int, int, int, float]] = []
-        for slope, places in zip(SLOPES, _slanting_rows(height, width), strict=True):
-            tilted = thick.ravel()[places]
-            least = (1, max(round(LEAST_LINE * width), 2))
-            hits = np.flatnonzero(_extreme(tilted, least, np.logical_and).any(axis=1))
-            ends = np.where(tilted[hits], -1, columns)
-            lengths = columns - np.maximum.accumulate(ends, axis=1)
-            for at, each in zip(hits, lengths, strict=True):
-                end = int(each.argmax())
-                runs.append((int(each[end]), end, int(at), slope))
+        tilted = _tilted(thick)
+        full = tilted
+        for step in _steps(max(round(LEAST_LINE * width), 2)):
+            full = full[:, step:] & full[:, :-step]
+        slopes, hits = np.nonzero(full.any(axis=1))
+        ends = np.where(tilted[slopes, :, hits], -1, columns)
+        lengths = columns - np.maximum.accumulate(ends, axis=1)
+        longest = lengths.argmax(axis=1)
+        runs = list(
+            zip(
+                lengths[np.arange(len(hits)), longest].tolist(),
+                longest.tolist(),
+                hits.tolist(),
+                [SLOPES[each] for each in slopes],
+                strict=True,
+            )
+        )
         taken = np.zeros(height, bool)
         for length, last, row, slope in sorted(runs, reverse=True):
             if taken[row]:
@@ -543,8 +551,7 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
             line_width = max(float(np.median((bottom - top)[here])), 1)
             thin = (bottom > top) & (bottom - top <= 1.5 * line_width + 1)
             path = np.where(thin, (top + bottom - 1) // 2, path)
-            near = np.abs(rows - path) <= line_width / 2 + 2
-            rest &= ~(near & (columns >= first) & (columns <= last))
+            rest[:, here] &= np.abs(rows - path[here]) > line_width / 2 + 2
             reach = 4 + round(line_width / 2)
             for place in (row, int(np.median(path[here]))):
                 taken[max(place - reach, 0) : place + reach + 1] = True
@@ -561,15 +568,23 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
     return found
 
 
+def _tilted(mask: Mask) -> Mask:
+    """The rows that slope by each of `SLOPES`: (len(SLOPES), width, height), column by column."""
+    height, width = mask.shape
+    moves = _moves(width)
+    most = int(moves.max())
+    tall = np.empty((width, height + 2 * most), bool)  # beyond the edges they go on as they are
+    tall[:, most : most + height] = mask.T
+    tall[:, :most], tall[:, most + height :] = mask[:1].T, mask[-1:].T
+    places = sliding_window_view(tall, height, axis=1)
+    return np.asarray(places[np.arange(width), moves + most], bool)
+
+
 @lru_cache(maxsize=16)
-def _slanting_rows(height: int, width: int) -> list[NDArray[np.intp]]:
-    """For each of `SLOPES`, the places of rows that slope so: each (height, width), read-only."""
-    columns, rows = np.arange(width), np.arange(height)[:, np.newaxis]
-    return [
-        (rows + np.round(slope * (columns - width / 2)).astype(np.intp)).clip(0, height - 1) * width
-        + columns
-        for slope in SLOPES
-    ]
+def _moves(width: int) -> NDArray[np.intp]:
+    """By how many rows each of `SLOPES` is below the middle in each column; read-only."""
+    columns = np.arange(width) - width / 2
+    return np.round([slope * columns for slope in SLOPES]).astype(np.intp)
 
 
 def _on_dark(dark: Mask, path: NDArray[np.intp]) -> NDArray[np.intp]:
