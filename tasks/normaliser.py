@@ -14,6 +14,7 @@ from itertools import pairwise
 from typing import Any
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
@@ -124,16 +125,19 @@ def _read(grey: Image.Image, near: Box) -> Reading:
             min(round(y + reach), near[3]),
         )
         ink, box, light = _find(_working_size(grey.crop(near), closer), light=light)
+    ink, place = _trimmed(ink, near)
     layout = lay_out(ink)
     if len(layout.pieces) > 1:
         # Each digit at the size that a single digit would have.
         with contextlib.suppress(BlankError):
             longest = CLOSER * min(len(layout.pieces), FINER)
-            again = lay_out(_find(_working_size(grey.crop(near), longest), light=light)[0])
+            ink, _, _ = _find(_working_size(grey.crop(near), longest), light=light)
+            ink, place_again = _trimmed(ink, near)
+            again = lay_out(ink)
             if len(again.pieces) == len(layout.pieces):
-                layout = again
+                layout, place = again, place_again
     ink = layout.ink
-    whole = _digit_of(ink, _box(ink > 0.2), near)
+    whole = _digit_of(ink, _box(ink > 0.2), place)
     if len(layout.pieces) < 2:
         return Reading(whole, beside=layout.beside)
     boxes = [_box(piece) for piece in layout.pieces]
@@ -141,7 +145,7 @@ def _read(grey: Image.Image, near: Box) -> Reading:
     gaps = [(right[0] - left[2]) / height for left, right in pairwise(boxes)]
 
     def digit(piece: Mask) -> Digit:
-        return _digit_of(ink * _grown(piece), _box(piece), near)
+        return _digit_of(ink * _grown(piece), _box(piece), place)
 
     pieces = [digit(piece) for piece in layout.pieces]
     pairs = {
@@ -174,13 +178,36 @@ def _normal(grey: Image.Image) -> Digit | None:
     return Digit(pixels.copy(), box)
 
 
-def _digit_of(ink: Grey, box: Box, near: Box) -> Digit:
-    """The digit in `box` of `ink`, which is the part `near` of the picture."""
+@dataclass(frozen=True)
+class _Place:
+    """Where a part of a scaled picture lies in the original: `left` and `top` are its corner in the
+    scaled one, whose own corner is at `x`, `y` of the original and which is `factor` times smaller.
+    """
+
+    left: int
+    top: int
+    x: int
+    y: int
+    factor: float
+
+    def box(self, inner: Box) -> Box:
+        """A box in the part as one in the original."""
+        left, right = (round(self.x + (self.left + edge) * self.factor) for edge in inner[::2])
+        top, bottom = (round(self.y + (self.top + edge) * self.factor) for edge in inner[1::2])
+        return left, top, right, bottom
+
+
+def _trimmed(ink: Grey, near: Box) -> tuple[Grey, _Place]:
+    """The part of `ink` that is not empty, and its place; `ink` is the part `near` of a picture."""
+    left, top, right, bottom = _box(ink > 0)
+    factor = (near[2] - near[0]) / ink.shape[1]
+    return ink[top:bottom, left:right], _Place(left, top, near[0], near[1], factor)
+
+
+def _digit_of(ink: Grey, box: Box, place: _Place) -> Digit:
+    """The digit in `box` of `ink`, which lies at `place`."""
     left, top, right, bottom = box
-    factor, x, y = (near[2] - near[0]) / ink.shape[1], near[0], near[1]
-    first = round(x + left * factor), round(y + top * factor)
-    place = *first, round(x + right * factor), round(y + bottom * factor)
-    return Digit(_centre(_even_strokes(ink[top:bottom, left:right])), place)
+    return Digit(_centre(_even_strokes(ink[top:bottom, left:right])), place.box(box))
 
 
 @dataclass(frozen=True)
@@ -309,9 +336,24 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     """The strokes of a one-channel picture, 0..1, their box (left, top, right, bottom), and
     whether they are lighter than the background, if that had to be found out. `light` says so."""
     strength, noise, light = _strength(np.asarray(image), light)
+    reach = FAR if noise == 0 and max(strength.shape) >= SMALL else NEAR
+    height, width = strength.shape
+    left, top, right, bottom = _box(strength > 0) if strength.any() else (0, 0, width, height)
+    room = 3  # pixels: what lies so far inside does not touch the border
+    if noise or min(left, top, width - right, height - bottom) < room:
+        return *_ink_in(strength, noise, reach), light
+    # The even ground of a drawing is left out.
+    left, top = left - room, top - room
+    part = np.s_[top : bottom + room, left : right + room]
+    ink = np.zeros_like(strength)
+    ink[part], box = _ink_in(strength[part], noise, reach)
+    return ink, (box[0] + left, box[1] + top, box[2] + left, box[3] + top), light
+
+
+def _ink_in(strength: Grey, noise: float, reach: float) -> tuple[Grey, Box]:
+    """The strokes, 0..1, and their box, in a picture that differs by `strength` from its ground."""
     least = max(9 * noise, FAINTEST)
-    drawn = noise == 0 and max(strength.shape) >= SMALL
-    mask, level = _digit(strength, least, FAR if drawn else NEAR)
+    mask, level = _digit(strength, least, reach)
     # What a box in a drawing holds is told from it later.
     seeks_lines = _at_border(mask) or (noise > 0 and _is_framed(mask))
     lines, grid = np.zeros_like(mask), False
@@ -342,7 +384,7 @@ def _find(image: Image.Image, *, light: bool | None = None) -> tuple[Grey, Box, 
     if pale.any():
         # Pale parts that are not the soft edge of a strong stroke: there the pen ran dry.
         ink = np.where(_grown(pale), np.sqrt(ink), ink)
-    return ink, _box(ink > 0.2), light
+    return ink, _box(ink > 0.2)
 
 
 def _digit(strength: Grey, least: float, reach: float = NEAR) -> tuple[Mask, float]:
@@ -480,16 +522,23 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
         thick = rest.copy()
         thick[1:] |= rest[:-1]
         thick[:-1] |= rest[1:]
-        runs: list[tuple[int, int, int, float]] = []
-        for slope, places in zip(SLOPES, _slanting_rows(height, width), strict=True):
-            tilted = thick.ravel()[places]
-            least = (1, max(round(LEAST_LINE * width), 2))
-            hits = np.flatnonzero(_extreme(tilted, least, np.logical_and).any(axis=1))
-            ends = np.where(tilted[hits], -1, columns)
-            lengths = columns - np.maximum.accumulate(ends, axis=1)
-            for at, each in zip(hits, lengths, strict=True):
-                end = int(each.argmax())
-                runs.append((int(each[end]), end, int(at), slope))
+        tilted = _tilted(thick)
+        full = tilted
+        for step in _steps(max(round(LEAST_LINE * width), 2)):
+            full = full[:, step:] & full[:, :-step]
+        slopes, hits = np.nonzero(full.any(axis=1))
+        ends = np.where(tilted[slopes, :, hits], -1, columns)
+        lengths = columns - np.maximum.accumulate(ends, axis=1)
+        longest = lengths.argmax(axis=1)
+        runs = list(
+            zip(
+                lengths[np.arange(len(hits)), longest].tolist(),
+                longest.tolist(),
+                hits.tolist(),
+                [SLOPES[each] for each in slopes],
+                strict=True,
+            )
+        )
         taken = np.zeros(height, bool)
         for length, last, row, slope in sorted(runs, reverse=True):
             if taken[row]:
@@ -502,8 +551,7 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
             line_width = max(float(np.median((bottom - top)[here])), 1)
             thin = (bottom > top) & (bottom - top <= 1.5 * line_width + 1)
             path = np.where(thin, (top + bottom - 1) // 2, path)
-            near = np.abs(rows - path) <= line_width / 2 + 2
-            rest &= ~(near & (columns >= first) & (columns <= last))
+            rest[:, here] &= np.abs(rows - path[here]) > line_width / 2 + 2
             reach = 4 + round(line_width / 2)
             for place in (row, int(np.median(path[here]))):
                 taken[max(place - reach, 0) : place + reach + 1] = True
@@ -520,15 +568,23 @@ def _straight_lines(dark: Mask, strong: Mask) -> list[_Line]:
     return found
 
 
+def _tilted(mask: Mask) -> Mask:
+    """The rows that slope by each of `SLOPES`: (len(SLOPES), width, height), column by column."""
+    height, width = mask.shape
+    moves = _moves(width)
+    most = int(moves.max())
+    tall = np.empty((width, height + 2 * most), bool)  # beyond the edges they go on as they are
+    tall[:, most : most + height] = mask.T
+    tall[:, :most], tall[:, most + height :] = mask[:1].T, mask[-1:].T
+    places = sliding_window_view(tall, height, axis=1)
+    return np.asarray(places[np.arange(width), moves + most], bool)
+
+
 @lru_cache(maxsize=16)
-def _slanting_rows(height: int, width: int) -> list[NDArray[np.intp]]:
-    """For each of `SLOPES`, the places of rows that slope so: each (height, width), read-only."""
-    columns, rows = np.arange(width), np.arange(height)[:, np.newaxis]
-    return [
-        (rows + np.round(slope * (columns - width / 2)).astype(np.intp)).clip(0, height - 1) * width
-        + columns
-        for slope in SLOPES
-    ]
+def _moves(width: int) -> NDArray[np.intp]:
+    """By how many rows each of `SLOPES` is below the middle in each column; read-only."""
+    columns = np.arange(width) - width / 2
+    return np.round([slope * columns for slope in SLOPES]).astype(np.intp)
 
 
 def _on_dark(dark: Mask, path: NDArray[np.intp]) -> NDArray[np.intp]:
@@ -593,33 +649,16 @@ def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
     None where the picture shows no such sheet: a rectangle that is lighter or darker than what is
     round it and large enough to hold a digit.
     """
+    if max(grey.size) < DESK:
+        return None
     small = np.asarray(_working_size(grey, DESK))
-    threshold, told_apart = _two_levels(small)
-    light = small > threshold
-    height, width = light.shape
-    rim = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
-    other = light if rim.mean() < 0.5 else ~light
-    if max(grey.size) < DESK or told_apart < 0.5 or not 0.05 < other.mean() < 0.9:
+    parts = _paper(small)
+    if parts is None:
         return None
-    labels, _ = _components(other)
-    paper = labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    holes, _ = _components(np.pad(~paper, 1, constant_values=True))
-    filled = (holes != holes[0, 0])[1:-1, 1:-1]
+    paper, filled = parts
+    level = int(np.median(small[paper]))
+    height, width = small.shape
     left, top, right, bottom = _box(filled)
-    ink = float((filled & ~paper).sum() / filled.sum())
-    least = 0.05 * light.size
-    if (
-        filled.sum() < least
-        or ink > 0.25
-        or _rectangularity(filled) < 0.85
-        or not _ends_sharply(small, filled)
-    ):
-        return None
-    values = small[paper]
-    level = int(np.median(values))
-    ground = np.bincount(small.ravel()).argmax()
-    if (small == ground).mean() > 0.4 and (small[filled & ~paper] == ground).any():
-        return None  # a thick digit, drawn: its holes have the colour of its ground
     # What is round the paper is painted over by the light on the paper nearby.
     mask = Image.fromarray(np.pad(filled, 1).astype(np.uint8) * 255).filter(
         ImageFilter.MinFilter(5)
@@ -640,6 +679,36 @@ def _sheet(grey: Image.Image) -> tuple[Image.Image, Box] | None:
     across, down = grey.width / width, grey.height / height
     edges = round(left * across), round(top * down), round(right * across), round(bottom * down)
     return alone, edges
+
+
+def _paper(small: Bytes) -> tuple[Mask, Mask] | None:
+    """Which pixels are a sheet's paper, and which are that or its ink, or none."""
+    threshold, told_apart = _two_levels(small)
+    light = small > threshold
+    rim = np.concatenate([light[0], light[-1], light[:, 0], light[:, -1]])
+    other = light if rim.mean() < 0.5 else ~light
+    if told_apart < 0.5 or not 0.05 < other.mean() < 0.9:
+        return None
+    labels, _ = _components(other)
+    paper = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    least, most_ink, rectangular = 0.05 * small.size, 0.25, 0.85
+    # Too little even with as much ink on it as may be: most drawn digits end here.
+    part = 1 - most_ink
+    if paper.sum() < part * least or _rectangularity(paper) < part * rectangular:
+        return None
+    holes, _ = _components(np.pad(~paper, 1, constant_values=True))
+    filled = (holes != holes[0, 0])[1:-1, 1:-1]
+    if (
+        filled.sum() < least
+        or (filled & ~paper).sum() > most_ink * filled.sum()
+        or _rectangularity(filled) < rectangular
+        or not _ends_sharply(small, filled)
+    ):
+        return None
+    ground = np.bincount(small.ravel()).argmax()
+    if (small == ground).mean() > 0.4 and (small[filled & ~paper] == ground).any():
+        return None  # a thick digit, drawn: its holes have the colour of its ground
+    return paper, filled
 
 
 def _ends_sharply(grey: Bytes, part: Mask) -> bool:
@@ -840,18 +909,19 @@ def _components(mask: Mask) -> tuple[NDArray[np.int32], NDArray[np.intp]]:
         np.minimum.at(lowest, np.maximum(one, other), np.minimum(one, other))
         while (lower_yet := lowest[lowest]).tobytes() != lowest.tobytes():
             lowest = lower_yet
-    names, numbers = np.unique(lowest, return_inverse=True)
-    numbers += 1
-    labels = np.zeros(2 * len(runs) + 1, np.int32)
+    is_first = lowest == runs
+    numbers = np.cumsum(is_first)[lowest]
+    labels = np.zeros(len(changes) + 1, np.int32)
     labels[1::2] = numbers
-    lengths = np.diff(changes, prepend=0, append=height * row)
-    boxes = np.zeros((len(names) + 1, 4), np.intp)
-    boxes[1:, :2] = max(mask.shape)
+    edges = np.concatenate([[0], changes, [height * row]])
+    boxes = np.zeros((4, np.count_nonzero(is_first) + 1), np.intp)
+    boxes[0] = width
     top, left = np.divmod(starts, row)
-    for side, (low, high) in enumerate(((left, left + ends - starts), (top, top + 1))):
-        np.minimum.at(boxes[:, side], numbers, low)
-        np.maximum.at(boxes[:, side + 2], numbers, high)
-    return np.repeat(labels, lengths).reshape(height, row)[:, :-1], boxes
+    boxes[1, 1:] = top[is_first]  # runs are in order of their rows
+    np.minimum.at(boxes[0], numbers, left)
+    np.maximum.at(boxes[2], numbers, left + ends - starts)
+    np.maximum.at(boxes[3], numbers, top + 1)
+    return np.repeat(labels, np.diff(edges)).reshape(height, row)[:, :-1], boxes.T
 
 
 def _grown(mask: Mask) -> Mask:
