@@ -112,8 +112,8 @@ def _frame(face: face_finder.Face, picture: Picture) -> Frame:
     """Where the face's crop lies in the picture as it was sent."""
     cut = face_finder.frame(face)
     scale = picture.width / picture.image.width
-    sides = (cut.x, cut.y, cut.width, cut.height)
-    return Frame(*(round(scale * side, 2) for side in sides), angle=round(cut.angle, 2))
+    x, y, width, height = (round(scale * each, 2) for each in (cut.x, cut.y, cut.width, cut.height))
+    return Frame(x, y, width, height, round(cut.angle, 2))
 
 
 def _box(face: face_finder.Face, picture: Picture) -> Box:
