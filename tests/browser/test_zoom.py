@@ -26,10 +26,14 @@ def page(open_page: OpenPage) -> Page:
     return page
 
 
-def pinch(page: Page) -> None:
+def middle(page: Page) -> tuple[float, float]:
     box = page.locator("#photo").bounding_box()
     assert box is not None
-    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    return box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+
+
+def pinch(page: Page) -> None:
+    x, y = middle(page)
     session = page.context.new_cdp_session(page)
     for kind, spread in (("touchStart", 20), ("touchMove", 40), ("touchMove", 70)):
         touch(session, kind, (x - spread, y), (x + spread, y))
@@ -37,7 +41,7 @@ def pinch(page: Page) -> None:
 
 
 def turn_wheel(page: Page) -> None:
-    page.locator("#photo").hover()
+    page.mouse.move(*middle(page))
     page.keyboard.down("Control")
     page.mouse.wheel(0, -100)
     page.keyboard.up("Control")
