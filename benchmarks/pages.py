@@ -32,6 +32,7 @@ PAGES = ("/", "/faces", "/models", "/models/digits", "/models/emotions", "/batch
 PHOTO = TOP / "tests" / "photos" / "family.jpg"
 SCREEN, PHONE = ViewportSize(width=1440, height=900), ViewportSize(width=412, height=823)
 NETWORK = {"offline": False, "latency": 150, "downloadThroughput": 2e5, "uploadThroughput": 9e4}
+STROKES = 200
 SETTLED = 500  # ms without a request, after which the largest paint is taken to have come
 
 WATCH = """
@@ -59,6 +60,51 @@ WATCH = """
         }
     });
 """
+# The ms between `count` frames, in each of which the mouse has moved.
+FRAMES = """(count) => new Promise((resolve) => {
+    const pad = document.querySelector("[data-testid=pad]");
+    const { left, top, width } = pad.getBoundingClientRect();
+    const times = [];
+    let last = 0;
+    requestAnimationFrame(function frame(now) {
+        if (last) times.push(now - last);
+        last = now;
+        if (times.length === count) return resolve(times);
+        const turn = times.length / 20;
+        const clientX = left + width * (0.5 + 0.3 * Math.cos(turn));
+        const clientY = top + width * (0.5 + 0.3 * Math.sin(turn));
+        pad.dispatchEvent(new PointerEvent("pointermove", { pointerId: 1, clientX, clientY }));
+        requestAnimationFrame(frame);
+    });
+})"""
+# A camera that shows the photo at an address, 640 pixels wide.
+CAMERA = """(address) => {
+    navigator.mediaDevices.getUserMedia = async () => {
+        const image = new Image();
+        image.src = address;
+        await image.decode();
+        const canvas = document.createElement("canvas");
+        canvas.width = 640;
+        canvas.height = Math.round((640 * image.naturalHeight) / image.naturalWidth);
+        const pen = canvas.getContext("2d");
+        setInterval(() => pen.drawImage(image, 0, 0, canvas.width, canvas.height), 33);
+        return canvas.captureStream(30);
+    };
+}"""
+# The ms between `count` answers of the mirror that show a face, after the first.
+ANSWERS = """(count) => new Promise((resolve) => {
+    const times = [];
+    let last = 0;
+    const observer = new MutationObserver(() => {
+        const now = performance.now();
+        if (last) times.push(now - last);
+        last = now;
+        if (times.length < count) return;
+        observer.disconnect();
+        resolve(times);
+    });
+    observer.observe(document.querySelector("#live-boxes"), { childList: true });
+})"""
 READ = "() => document.querySelector('#answer').ariaBusy === 'false'"
 WHY = "() => document.querySelector('#seen, [data-part=seen]').alt.includes('Evidence for')"
 BOXES = "() => document.querySelectorAll('.face').length > 0"
@@ -119,6 +165,28 @@ def strokes(page: Page, count: int) -> list[float]:
     return times
 
 
+def frames(page: Page, count: int) -> list[float]:
+    """From a frame to the next while a stroke is drawn beside 200 others."""
+    box = page.get_by_test_id("pad").bounding_box()
+    assert box is not None
+    page.get_by_test_id("clear").click()
+    for number in range(STROKES):
+        across, down = divmod(number, 20)
+        x = box["x"] + (0.05 + 0.09 * across) * box["width"]
+        y = box["y"] + (0.02 + 0.046 * down) * box["height"]
+        page.mouse.move(x, y)
+        page.mouse.down()
+        for step in range(1, 9):
+            page.mouse.move(x + 3 * step, y + step % 2)
+        page.mouse.up()
+    page.mouse.move(box["x"] + 20, box["y"] + 20)
+    page.mouse.down()
+    times: list[float] = page.evaluate(FRAMES, count)
+    page.mouse.up()
+    page.get_by_test_id("clear").click()
+    return times
+
+
 def heat_maps(page: Page, count: int) -> list[float]:
     """From “Show why” to the heat map."""
     box, times = page.get_by_test_id("why"), []
@@ -135,7 +203,19 @@ def photos(page: Page, count: int) -> list[float]:
     return [timed(page, "change", BOXES, choose) for _ in range(count)]
 
 
-DOINGS = {"/": (strokes, heat_maps), "/faces": (photos, heat_maps)}
+def mirror(page: Page, count: int) -> list[float]:
+    """From an answer of the mirror to the next."""
+    sample = page.locator("[data-sample]").first.get_attribute("data-sample")
+    page.evaluate(CAMERA, sample)
+    page.locator("#use-camera").click()
+    page.evaluate(f"() => {{ window.waiting = ({ANSWERS})({count}); }}")
+    page.get_by_test_id("mirror").click()
+    times: list[float] = page.evaluate("waiting")
+    page.locator("#cancel").click()
+    return times
+
+
+DOINGS = {"/": (strokes, frames, heat_maps), "/faces": (photos, heat_maps, mirror)}
 
 
 def row(path: str, base: str, made: list[Visit]) -> list[Any]:

@@ -7,7 +7,7 @@ import { percent } from "./score.js";
 import { labelled, t } from "./texts.js";
 
 const SIDE = 640; // pixels of what is sent
-const PAUSE = 100; // ms between two pictures at least, so that the page stays quick
+const PAUSE = 100; // ms from one picture to the next at least, so that the page stays quick
 const REST = 3000; // ms after a failure, or while the page is hidden
 const TOLD = 1500; // ms from one text to the next at least, for those who listen
 
@@ -46,6 +46,7 @@ export function runMirror(dialog, video) {
 
   /** Sends a picture and shows its faces; gives how long to wait for the next. */
   async function once(signal) {
+    const next = performance.now() + PAUSE;
     const headers = { "Content-Type": "image/jpeg" };
     const response = await post(button.dataset.url, still(video, SIDE), headers, { signal });
     const body = await response.json().catch(() => null);
@@ -56,7 +57,7 @@ export function runMirror(dialog, video) {
       tell(problemOf(body, t("js.photo.failed", { status: response.status })).message);
       return 1000 * Number(response.headers.get("Retry-After")) || REST;
     }
-    return PAUSE;
+    return Math.max(0, next - performance.now());
   }
 
   function tellFailure(cause, signal) {

@@ -141,6 +141,10 @@ def send_sample(page: Page) -> None:
     expect(attempt.get_by_test_id("answered")).to_contain_text('"label": "7"', timeout=SLOW)
 
 
+def wait_in_vain(page: Page) -> None:
+    page.route("**/healthz", lambda route: route.fulfill(status=503))
+
+
 def unfold(page: Page) -> None:
     """Opens all that can be opened."""
     page.evaluate("document.querySelectorAll('details').forEach((each) => (each.open = true))")
@@ -176,4 +180,5 @@ SCENES: dict[str, tuple[str, Callable[[Page], None]]] = {
     "compare-emotions": ("/models/compare?a=emotions-balanced&b=emotions", nothing),
     "compare-unlike": ("/models/compare?a=digits&b=emotions", nothing),
     "not-found": ("/nowhere", nothing),
+    "offline": ("/offline", wait_in_vain),
 }

@@ -24,7 +24,7 @@ SCHEMES = ("light", "dark")
 # 1440 pixels at a zoom of 200 %, and the width that WCAG's reflow asks for: 1280 at 400 %.
 ZOOMED = {720: 450, 320: 256}
 PATHS = sorted({path for path, _ in SCENES.values()})
-FAILING = {"draw-error", "faces-none", "not-found"}  # Chromium logs a failed request
+FAILING = {"draw-error", "faces-none", "not-found", "offline"}  # Chromium logs a failed request
 # Where a person's own doing, or a problem, makes room for something.
 MOVING = {
     *("draw-number", "draw-error", "draw-keyboard", "faces-none"),

@@ -126,8 +126,9 @@ def test_a_new_version_takes_the_place_of_the_old(
     assert not any(before.removeprefix("glimpse-") in url for url in urls)
     page.context.set_offline(True)
     page.reload()
-    # Its own page, not the old one.
-    expect(page.get_by_text("This server has no digit model")).to_be_visible()
+    expect(
+        page.get_by_text("This server has no digit model")
+    ).to_be_visible()  # its own page, not the old one
 
 
 def test_the_page_that_says_so_sends_those_who_open_it_to_the_first_page(open_page: OpenPage):
