@@ -9,12 +9,17 @@ import re
 import socket
 import subprocess
 import sys
+import threading
 import time
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from samples import encode, seven
 
+# Ray reads these when it is imported: its processes are to get their share of a busy machine.
+os.environ |= {"RAY_worker_niceness": "0", "RAY_AUTH_MODE": "disabled"}
+os.environ |= {"RAY_SERVE_PROXY_READY_CHECK_TIMEOUT_S": "60", "RAY_raylet_start_wait_time_s": "120"}
 ray = pytest.importorskip("ray")
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -30,8 +35,6 @@ VERSION = "2026.01.01-abcdef0"  # of the model of the fixture `store`
 @pytest.fixture(autouse=True)
 def environment(store, monkeypatch):
     monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(store))
-    monkeypatch.setenv("RAY_worker_niceness", "0")
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
 
 
 @pytest.fixture
@@ -136,7 +139,7 @@ def test_a_machine_that_is_lost_loses_no_picture(pictures, tmp_path):
 
 @pytest.fixture(scope="module")
 def served(store):
-    """The address of Ray Serve with the app, in two replicas."""
+    """The port of Ray Serve with the app, in two replicas, and what updates it."""
     pytest.importorskip("a2wsgi")
     from ray import serve
 
@@ -148,8 +151,15 @@ def served(store):
     variables = {"GLIMPSE_MODEL_STORE": str(store), "PYTHONPATH": f"{TOP}:{TOP / 'tests'}"}
     ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": variables})
     serve.start(http_options={"port": port})
-    serve.run(Glimpse.options(autoscaling_config=None, num_replicas=2).bind())
-    yield port
+
+    def update(most):
+        own = {"GLIMPSE_MAX_IMAGES": str(most), "OMP_NUM_THREADS": "1"}
+        actor = {"num_cpus": 1, "runtime_env": {"env_vars": own}}
+        fixed = {"autoscaling_config": None, "num_replicas": 2, "ray_actor_options": actor}
+        serve.run(Glimpse.options(**fixed).bind())
+
+    update(100)
+    yield port, update
     serve.shutdown()
     ray.shutdown()
 
@@ -170,17 +180,52 @@ def without_times(body):
     return re.sub(rb'"elapsed_ms":\s*[0-9.]+', b"", body)
 
 
+def ask(port, method, path, body=None, kind="image/png"):
+    """Status, headers and body of an answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request(method, path, body, {"Content-Type": kind, "X-Request-ID": "same"})
+    answer = connection.getresponse()
+    with closing(connection):
+        return answer.status, answer.headers, answer.read()
+
+
 def test_ray_serve_answers_as_flask_does(served, client):
+    port, _ = served
     asked = list(requests())
     assert len(asked) == 100
     for method, path, body, kind in asked:
-        headers = {"Content-Type": kind, "X-Request-ID": "same"}
-        connection = http.client.HTTPConnection("127.0.0.1", served, timeout=60)
-        connection.request(method, path, body, headers)
-        answer = connection.getresponse()
-        given = without_times(answer.read())
-        connection.close()
-        own = client.open(path, method=method, data=body, headers=headers)
-        assert (answer.status, given) == (own.status_code, without_times(own.data)), path
-        assert answer.headers["Content-Type"] == own.headers["Content-Type"]
-        assert answer.headers["X-Request-ID"] == "same"
+        status, headers, given = ask(port, method, path, body, kind)
+        own = client.open(
+            path,
+            f"http://127.0.0.1:{port}",
+            method=method,
+            data=body,
+            headers={"Content-Type": kind, "X-Request-ID": "same"},
+        )
+        assert (status, without_times(given)) == (own.status_code, without_times(own.data)), path
+        assert headers["Content-Type"] == own.headers["Content-Type"]
+        assert headers["X-Request-ID"] == "same"
+
+
+def test_an_update_of_ray_serve_loses_no_request(served):
+    port, update = served
+    picture, stop, answers = encode(seven()), threading.Event(), []
+
+    def load():
+        while not stop.is_set():
+            try:
+                answers.append(ask(port, "POST", "/api/predict", picture)[0])
+            except OSError as error:
+                answers.append(repr(error))
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    update(1)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    two = json.dumps({"images": ["", ""]}).encode()
+    assert ask(port, "POST", "/api/predict", two, "application/json")[0] == 413  # the new one's
+    assert set(answers) == {200}
+    print(f"{len(answers)} requests during the update, all answered")
