@@ -37,7 +37,7 @@
     const whole = element.getBoundingClientRect();
     if (!whole.width || !whole.height) continue;
     const box = unscrolled(whole, element);
-    const drawn = !element.closest("svg svg"); // an inner one cuts off what it need not show
+    const drawn = !element.closest("svg svg, .heat"); // these cut off what it need not show
     if (box && drawn && (box.left < -SLACK || box.right > wide + SLACK || box.top + scrollY < -SLACK))
       problems.add(`off the screen: ${name(element)}`);
     const { display, position } = getComputedStyle(element);

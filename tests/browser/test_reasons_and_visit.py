@@ -30,6 +30,12 @@ def ask_why(page: Page) -> None:
     expect(page.get_by_test_id("heat")).to_be_visible(timeout=SLOW)
 
 
+def unfold(page: Page, name: str) -> None:
+    """Opens or closes what lies below, and comes back to the pad."""
+    page.locator(f"#{name} summary").click()
+    page.evaluate("scrollTo(0, 0)")
+
+
 def heat_covers(page: Page, target: str) -> float:
     """The share of the box of `target` that the frame of the heat covers."""
     share: float = page.evaluate(
@@ -126,7 +132,7 @@ def test_the_better_figure_is_marked_in_words_too(open_page: OpenPage):
 
 def test_the_challenge_asks_and_counts_what_a_person_says_is_fooled(page: Page):
     page.evaluate("Math.random = () => 0.3")
-    page.locator("#challenge summary").click()
+    unfold(page, "challenge")
     asked = re.fullmatch(
         r"Draw a (\d) that it reads as (\d)\.", page.get_by_test_id("task").inner_text()
     )
@@ -146,13 +152,13 @@ def test_the_challenge_asks_and_counts_what_a_person_says_is_fooled(page: Page):
     expect(page.get_by_test_id("hit")).to_be_hidden()
     expect(page.get_by_test_id("fooled-count")).to_have_text("Fooled 1 time in this visit")
     assert page.get_by_test_id("task").inner_text() != asked[0]
-    page.locator("#challenge summary").click()
+    unfold(page, "challenge")
     expect(page.locator(".invitation p")).to_contain_text("Draw any digit")
 
 
 def test_the_visit_has_a_picture_and_answer_of_each_drawing_and_forgets_them(page: Page):
     page.evaluate(COPIES)
-    page.locator("#visit summary").click()
+    unfold(page, "visit")
     expect(page.get_by_test_id("copy-csv")).to_be_disabled()
     items = page.get_by_test_id("visited-list").locator("li")
     draw_digit(page)
