@@ -95,6 +95,64 @@ def test_columns_go_on_with_a_new_last_layer_each():
     assert torch.equal(network.state_dict()[name], value)
 
 
+@pytest.fixture(scope="module")
+def columned(tmp_path_factory):
+    """The checkpoint of a network of two columns, which does not reject."""
+    folder = tmp_path_factory.mktemp("columned")
+    network = {"name": "unpadded", "options": {"width": 2, "columns": 2}}
+    settings, data = recipe(network=network, epochs=1), shades(size=28)
+    result = loop.train(settings, data, folder, resume=False, say=lambda line: None)
+    checkpoint.export(result, result.recipe, data, {}, folder)
+    return folder
+
+
+def test_a_kept_column_stays_as_it_is_beside_the_trained_ones(columned, tmp_path):
+    held = shades(size=28, labels=[*LABELS, "none"])
+    data = dataclasses.replace(held, labels=LABELS, rejects=True)
+    settings = recipe(
+        network={"from": str(columned), "keep": 1}, normalise="base", average=0.9, epochs=2
+    )
+    base = bases.read(str(columned))
+    result = loop.train(settings, data, tmp_path, resume=False, say=lambda line: None)
+    assert result.recipe.network.options["columns"] == 3
+    kept, *trained = result.classifier.network.columns
+    for name, value in kept.state_dict().items():
+        given = base.weights[f"columns.0.{name}"]
+        if value.is_floating_point():
+            assert torch.equal(value[: len(given)], given)
+    for index, column in enumerate(trained):
+        assert not torch.equal(column[0].weight, base.weights[f"columns.{index}.0.weight"])
+
+    checkpoint.export(result, result.recipe, data, {}, tmp_path)
+    pictures = data.test.pictures
+    answers = loop.predict(result.classifier, pictures)
+    assert checkpoint.export_again(tmp_path).rejects
+    module, _ = load(tmp_path)
+    with torch.inference_mode():
+        values = result.classifier.normalised(pictures.float() / 255)
+        assert kept(values).softmax(1)[:, 3].max() < 1e-6
+        assert 0.1 < answers[:, 3].max() <= 2 / 3
+        torch.testing.assert_close(module(pictures), answers, rtol=0, atol=1e-5)
+        assert module.heat(pictures, torch.full((20,), 3)).max() > 0
+
+
+@pytest.mark.parametrize(("keep", "labels"), [(3, LABELS), (1, ["a", "b", "c"])])
+def test_columns_that_cannot_be_kept_are_said(columned, keep, labels):
+    settings = recipe(network={"from": str(columned), "keep": keep}, normalise="base")
+    with pytest.raises(TrainingError, match=f"keep” is {keep}, but shades does not have as many"):
+        loop.Run(settings, shades(size=28, labels=labels))
+
+
+def test_only_columns_of_a_checkpoint_are_kept(checkpointed):
+    single = recipe(network={"from": str(checkpointed / "shades"), "keep": 1}, normalise="base")
+    with pytest.raises(TrainingError, match="two at least"):
+        loop.Run(single, shades())
+    with pytest.raises(TrainingError, match=r"set “network\.from” too"):
+        recipes.from_table(
+            {**recipe().to_dict(), "network": {"name": "unpadded", "keep": 1}}, "mine.toml"
+        )
+
+
 def test_weights_that_do_not_fit_are_said(checkpointed):
     wider = {"from": str(checkpointed / "shades"), "options": {"widths": [8, 16]}}
     with pytest.raises(TrainingError, match="do not fit the recipe's"):

@@ -67,21 +67,22 @@ class Columns(nn.Module):
     After Cireşan, Meier and Schmidhuber, “Multi-column deep neural networks for image
     classification” (2012). In training each column takes its part of the batch, from the first
     to the last, so that a step costs what it does with one; else the logits (N, K) are the
-    logarithm of the mean probability.
+    logarithm of the mean probability. The first `kept` columns are not trained.
     """
 
     def __init__(self, columns: Sequence[nn.Module]) -> None:
         super().__init__()
         self.columns = nn.ModuleList(columns)
+        self.kept = 0
 
     def forward(self, pictures: Tensor) -> Tensor:
         """The logits."""
         if self.training:
-            parts = pictures.chunk(len(self.columns))
+            parts = pictures.chunk(len(self.columns) - self.kept)
             logits: list[Tensor] = []
             for index, column in enumerate(self.columns):
-                if index < len(parts):
-                    logits.append(column(parts[index]))
+                if 0 <= index - self.kept < len(parts):
+                    logits.append(column(parts[index - self.kept]))
             return torch.cat(logits)
         shares = [functional.softmax(column(pictures), dim=1) for column in self.columns]
         return torch.stack(shares).mean(dim=0).clamp_min(1e-12).log()

@@ -17,6 +17,7 @@ from training.errors import TrainingError
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # as its weights were trained
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+NEVER = -30.0  # the logit of an output whose probability is 0
 
 
 def load_lite0(network: nn.Module) -> None:
@@ -59,20 +60,32 @@ class Base:
     weights: dict[str, Tensor]
     rejects: bool = False
 
+    @property
+    def columns(self) -> int:
+        """How many columns the network has; 1 where it is a single network."""
+        return int(self.network["options"].get("columns", 1))
+
     def load_into(
-        self, network: nn.Module, labels: Sequence[str], *, rejects: bool = False
+        self, network: nn.Module, labels: Sequence[str], *, rejects: bool = False, keep: int = 0
     ) -> None:
         """Gives `network` the weights, but for the last layer where its `labels` are others.
 
         Where only one of both `rejects`, the last layer has one output more or less: a new one
-        keeps the weights that it has. Raises `TrainingError` where they do not fit.
+        keeps the weights that it has. Of a `network` that has `keep` columns more, the first ones
+        get the weights of this one's first columns; a new output there has a probability of 0.
+        Raises `TrainingError` where they do not fit.
         """
-        given = dict(self.weights)
+        if keep and list(labels) != self.labels:
+            raise TrainingError(self.does_not_keep(keep))
+        given = self._kept_beside(keep) if keep else dict(self.weights)
         if list(labels) == self.labels and rejects != self.rejects:
             own = network.state_dict()
-            for name, value in self.weights.items():
+            for name, value in list(given.items()):
                 if value.shape != own[name].shape:
-                    given[name] = torch.cat([value, own[name][-1:]]) if rejects else value[:-1]
+                    new = own[name][-1:]
+                    if keep and _column(name) < keep:
+                        new = torch.full_like(new, NEVER if name.endswith("bias") else 0.0)
+                    given[name] = torch.cat([value, new]) if rejects else value[:-1]
         elif list(labels) != self.labels:
             replaced = {id(parameter) for head in heads(network) for parameter in head.parameters()}
             given |= {
@@ -87,6 +100,27 @@ class Base:
                 f"the weights of {self.name} do not fit the recipe's [network]; remove its other "
                 f"keys, so that it is built as {self.name} was ({error})"
             ) from error
+
+    def does_not_keep(self, keep: int) -> str:
+        """What to say where `keep` columns cannot be kept."""
+        return (
+            f"“network.keep” is {keep}, but {self.name} does not have as many columns, two at "
+            "least, for the labels of the data; lower it, or remove the key"
+        )
+
+    def _kept_beside(self, keep: int) -> dict[str, Tensor]:
+        """The weights of the first `keep` columns, and after them those of all columns."""
+        kept = {name: value for name, value in self.weights.items() if _column(name) < keep}
+        moved = {
+            f"columns.{_column(name) + keep}.{name.split('.', 2)[2]}": value
+            for name, value in self.weights.items()
+        }
+        return kept | moved
+
+
+def _column(name: str) -> int:
+    """The column of a weight's name in `Columns`."""
+    return int(name.split(".", 2)[1])
 
 
 def read(place: str) -> Base:

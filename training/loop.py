@@ -22,7 +22,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from tqdm import tqdm
 
 from training import bases, devices, distributed
-from training.architectures import Classifier, build
+from training.architectures import Classifier, Columns, build
 from training.datasets import Data, Part
 from training.errors import TrainingError
 from training.optimisers import make_optimiser, make_schedule
@@ -148,6 +148,9 @@ class Run:
                 layer.eval()
         for head in bases.heads(self.classifier.network):
             head.requires_grad_(True)
+        if isinstance(columns := self.classifier.network, Columns):
+            for column in columns.columns[: columns.kept]:
+                column.eval().requires_grad_(False)
         # Which weights are trained is fixed when the processes are joined.
         if distributed.size() > 1 and (done == transfer.head_epochs or not self.is_joined):
             self.logits, self.is_joined = joined(self.classifier), True
@@ -427,7 +430,10 @@ def make_classifier(recipe: Recipe, data: Data, base: bases.Base | None) -> Clas
     network = build(recipe.network.name, data.outputs, channels, options)
     by_picture = recipe.normalise == "picture"
     if base is not None:
-        base.load_into(network, data.labels, rejects=data.rejects)
+        keep = recipe.network.keep
+        base.load_into(network, data.labels, rejects=data.rejects, keep=keep)
+        if isinstance(network, Columns):
+            network.kept = keep
     if recipe.normalise != "base":
         mean, std = brightness(data.training)
         means, stds = [mean], [std]

@@ -96,14 +96,18 @@ class NetworkRecipe(Table, frozen=True):
 
     `base`, the key ``from``, is a checkpoint whose weights it goes on from: a model's name in the
     store, its folder or its file. Name and options are then that checkpoint's. Its last layer is a
-    new one, unless the labels are the same.
+    new one, unless the labels are the same. The first `keep` of its columns stand beside the
+    trained ones as they are.
     """
 
     name: str = ""
     options: dict[str, Any] = {}
     base: str = msgspec.field(default="", name="from")
+    keep: Count = 0
 
     def __post_init__(self) -> None:
+        if self.keep and not self.base:
+            raise ValueError("“network.keep” keeps columns of a checkpoint: set “network.from” too")
         if not self.name and not self.base:
             raise ValueError("the key “network.name” is missing")
 
@@ -263,6 +267,10 @@ def fitted(recipe: Recipe, pictures: int, base: Base | None = None) -> Recipe:
             raise TrainingError(
                 f"“network.name” is {network.name}, but {base.name} is a {name}; remove the key"
             )
+        if network.keep:
+            if not network.keep <= base.columns or base.columns < 2:
+                raise TrainingError(base.does_not_keep(network.keep))
+            options["columns"] = base.columns + network.keep
         network = replace(network, name=name, options=options)
     starts_trained = base is not None or recipe.normalise == "base"
     fits = 2 ** int(math.log2(BATCH_PIXELS / (recipe.data.size or 48) ** 2))
@@ -336,7 +344,7 @@ def _with_options(table: Any) -> Any:
     values = dict(table)
     for key in ("network", "optimiser"):
         if isinstance(held := values.get(key), dict):
-            own = ("name", "from") if key == "network" else ("name",)
+            own = ("name", "from", "keep") if key == "network" else ("name",)
             options = {name: value for name, value in held.items() if name not in own}
             named = {name: held[name] for name in own if name in held}
             values[key] = {**named, "options": options}
