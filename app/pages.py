@@ -174,11 +174,11 @@ def pretty(value: Any, indent: str = "") -> str:
     elif isinstance(value, list):
         parts = [pretty(each, indent + "  ") for each in value]
         if len(parts) > MANY_NUMBERS and all(isinstance(each, int | float) for each in value):
-            parts = [*parts[:SHOWN], f"… {len(parts)} in all"]
+            parts = [*parts[:SHOWN], t("js.json.in_all", count=len(parts))]
         first, last = "[]"
     else:
         if isinstance(value, str) and len(value) > LONG_TEXT and " " not in value:
-            value = f"{value[:48]}… {len(value)} characters"
+            value = t("js.json.characters", start=value[:48], length=len(value))
         return json.dumps(value, ensure_ascii=False)
     line = first + ", ".join(parts) + last
     if len(indent + line) <= WIDTH and "\n" not in line:

@@ -7,7 +7,9 @@ value. A key that ends in `_html` holds markup; every other text is plain and ge
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from string import Formatter
 from typing import Any
@@ -68,6 +70,7 @@ def register(app: Flask) -> None:
         named=named,
         of_task=of_task,
         described=described,
+        said=said,
         language=language,
         languages=languages,
         texts=texts,
@@ -138,6 +141,40 @@ def described(name: str, description: str) -> tuple[str, str]:
     if LANGUAGES[DEFAULT].get(f"description.{name}") != description:
         return description, DEFAULT
     return named("description", name, description), language()
+
+
+def said(sentence: str) -> str:
+    """What `/openapi.json` says in English, in the request's language; as it is if it has no text.
+
+    The text is the one of the family `api` whose English is the sentence.
+    """
+    sentence = plain(sentence)
+    for name, pattern in _api().items():
+        if found := pattern.fullmatch(sentence):
+            values = found.groupdict()
+            shown = {key: number(int(it)) if it.isdigit() else it for key, it in values.items()}
+            return named("api", name, sentence).format(**shown)
+    return sentence
+
+
+@cache
+def _api() -> dict[str, re.Pattern[str]]:
+    """How to know what `/openapi.json` says: a pattern for each text of the family `api`."""
+    family = {key: str(text) for key, text in LANGUAGES[DEFAULT].items() if key.startswith("api.")}
+    return {
+        key.removeprefix("api."): re.compile(
+            "".join(
+                re.escape(part) + (f"(?P<{name}>.+?)" if name else "")
+                for part, name, _, _ in Formatter().parse(text)
+            )
+        )
+        for key, text in family.items()
+    }
+
+
+def plain(text: str) -> str:
+    """A text of the code on one line, with typographic apostrophes, and quotes for backticks."""
+    return re.sub("`+([^`]+)`+", r"“\1”", " ".join(text.split())).replace("'", "’")
 
 
 def label(name: str) -> str:

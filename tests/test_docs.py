@@ -7,7 +7,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from app import create_app
+from app import create_app, texts
 from app.pages import pretty
 
 
@@ -63,6 +63,37 @@ def test_every_schema_is_shown_with_its_properties(page, document):
     for name, schema in document["components"]["schemas"].items():
         assert f"schema-{name}" in page.ids
         assert all(each in page.text for each in schema["properties"])
+
+
+def sentences(part):
+    """What a part of the document says to people."""
+    if isinstance(part, dict):
+        for key, value in part.items():
+            if key in ("description", "summary") and isinstance(value, str):
+                yield value
+            elif key not in ("example", "examples"):
+                yield from sentences(value)
+    elif isinstance(part, list):
+        for each in part:
+            yield from sentences(each)
+
+
+def test_all_that_the_document_says_is_a_text_and_shown_in_german(client, document, monkeypatch):
+    page = " ".join(Reader(client.get("/docs?lang=de").text).text.split())
+    keys = {key for key in texts.LANGUAGES["en"] if key.startswith("api.")}
+    said = [*sentences(document), *(tag["name"] for tag in document["tags"])]
+    with client.application.test_request_context("/docs?lang=de"):
+        client.application.preprocess_request()
+        assert all(texts.said(each) in page for each in said)
+        by_key = {**texts.LANGUAGES["de"], **{key: key for key in keys}}
+        monkeypatch.setitem(texts.LANGUAGES, "de", by_key)
+        assert {texts.said(each) for each in said} == keys
+
+
+def test_numbers_in_what_the_document_says_are_written_as_the_language_does(client):
+    pixels = client.application.config["MAX_PIXELS"]
+    assert f"darf {pixels:,} Pixel".replace(",", ".") in client.get("/docs?lang=de").text
+    assert f"may have {pixels:,} pixels" in client.get("/docs").text
 
 
 def test_no_link_leads_nowhere_and_no_id_is_there_twice(page):

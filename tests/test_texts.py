@@ -299,7 +299,11 @@ class Visible(HTMLParser):
 
     def handle_starttag(self, tag, attributes):
         names = dict(attributes)
-        hidden = tag in ("code", "script") or names.get("lang", "xx") != "xx"
+        hidden = (
+            tag in ("code", "script")
+            or names.get("lang", "xx") != "xx"
+            or names.get("translate") == "no"
+        )
         if tag == "meta" and names.get("name") == "description":
             self.found.append(names["content"])
         if tag not in self.VOID:
@@ -315,7 +319,18 @@ class Visible(HTMLParser):
             self.found.append(data)
 
 
-PROPER = {"Glimpse", "TorchScript", "ONNX", "MB", "kB", "curl", "Python", "JavaScript", "broken"}
+PROPER = {
+    "Glimpse",
+    "TorchScript",
+    "ONNX",
+    "JSON",
+    "MB",
+    "kB",
+    "curl",
+    "Python",
+    "JavaScript",
+    "broken",
+}
 
 
 def data_of(told):

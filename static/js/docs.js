@@ -2,6 +2,7 @@
 
 import { pretty } from "./json.js";
 import { NoAnswer, fetchWhole, hasKey, postOnce } from "./post.js";
+import { t } from "./texts.js";
 
 const PATIENCE = 60_000; // ms that an answer may take
 const MOST_SHOWN = 200_000; // characters of an answer that is no JSON
@@ -143,11 +144,7 @@ class Trial {
     } catch (cause) {
       if (signal.aborted) return;
       if (!(cause instanceof NoAnswer)) throw cause;
-      this.#fail(
-        cause.slow
-          ? "Glimpse took too long to answer. Send it again."
-          : "Glimpse cannot be reached. Check the connection, then send it again.",
-      );
+      this.#fail(cause.slow ? t("js.docs.slow") : t("js.docs.unreachable"));
     }
     this.#form.ariaBusy = "false";
   }
@@ -162,7 +159,7 @@ class Trial {
     this.#part("headers").replaceChildren(...given.map((name) => entry(name, response.headers.get(name))));
     this.#part("body").textContent = laidOut(text);
     this.#part("status").closest(".answered").hidden = false;
-    told.textContent = `Answer ${status}, ${time}`;
+    told.textContent = t("js.docs.answer", { status, time });
   }
 
   #fail(sentence) {

@@ -1,5 +1,7 @@
 /** JSON for people. The page's examples are laid out in the same way by `pretty` in app/pages.py. */
 
+import { t } from "./texts.js";
+
 const WIDTH = 76; // characters of a line
 const [LONG_TEXT, MANY_NUMBERS, SHOWN] = [100, 32, 8];
 
@@ -11,7 +13,7 @@ export function pretty(value, indent = "") {
   if (Array.isArray(value)) {
     parts = value.map((each) => pretty(each, inner));
     if (parts.length > MANY_NUMBERS && value.every((each) => typeof each === "number")) {
-      parts = [...parts.slice(0, SHOWN), `… ${parts.length} in all`];
+      parts = [...parts.slice(0, SHOWN), t("js.json.in_all", { count: parts.length })];
     }
   } else {
     parts = Object.entries(value).map(([name, each]) => `${JSON.stringify(name)}: ${pretty(each, inner)}`);
@@ -24,5 +26,5 @@ export function pretty(value, indent = "") {
 
 function short(value) {
   if (typeof value !== "string" || value.length <= LONG_TEXT || value.includes(" ")) return value;
-  return `${value.slice(0, 48)}… ${value.length} characters`;
+  return t("js.json.characters", { start: value.slice(0, 48), length: value.length });
 }
