@@ -111,7 +111,7 @@ class ProblemDetails(Struct):
 
 
 class ProtocolProblem(ProblemDetails):
-    """A problem whose detail also stands under the protocol's own name for it."""
+    """A problem whose detail also stands under the name that clients of others look for."""
 
     error: str = ""
 
@@ -164,10 +164,9 @@ class Cards(Struct):
 View = TypeVar("View", bound=Callable[..., Response])
 
 
-def documented(
-    answer: type | str, *problems: Problem, unready: Any = None
-) -> Callable[[View], View]:
-    """Records for `/openapi.json` what a view returns: JSON of a type, or text of a content type.
+def documented(answer: Any, *problems: Problem, unready: Any = None) -> Callable[[View], View]:
+    """Records for `/openapi.json` what a view returns: JSON of a type or of a list of
+    one, or text of a content type.
 
     The first line of the view's docstring is its summary. `problems` are examples of its errors,
     `unready` is an example of its response with status 503.

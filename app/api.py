@@ -7,9 +7,9 @@ import binascii
 import time
 import unicodedata
 from codecs import BOM_UTF8
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 import msgspec
 from flask import Blueprint, Response, current_app, request
@@ -35,6 +35,9 @@ PLAIN = bytes.maketrans(b"-_", b"+/")  # from URL-safe base64
 ENCODED = [
     (spelt, sign) for sign in "+/=\r\n " for spelt in {f"%{ord(sign):02X}", f"%{ord(sign):02x}"}
 ]
+
+
+Read = TypeVar("Read")
 
 
 class Parameters(Struct, frozen=True):
@@ -79,22 +82,17 @@ class Parameters(Struct, frozen=True):
 def predict_route() -> Response:
     """Classifies the pictures of a request."""
     started = time.perf_counter()
-    config = current_app.config
-    uploads, given = _request()
+    uploads, given = received(_read)
     model = models().get(_name(given))
     parameters = _parameters(given, model)
-    options = Options(
-        max_pixels=config["MAX_PIXELS"],
-        max_pixels_in_all=config["MAX_PIXELS_IN_ALL"],
-        max_seconds=config["MAX_SECONDS"],
-        max_wait=config["MAX_WAIT"],
+    asked = options(
         top_k=parameters.top_k or None,
         whole=parameters.faces == "whole",
         seen=parameters.seen,
         explain=parameters.explain,
         explained=model.card.labels.index(parameters.label) if parameters.label else None,
     )
-    results = predict(model, uploads, options)
+    results = predict(model, uploads, asked)
     count_results(model.card.name, results)
     ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
     return json_response(
@@ -124,8 +122,20 @@ def show_model(name: str) -> Response:
     return json_response(models().get(name).card)
 
 
-def _request() -> tuple[list[Upload], Mapping[str, Any]]:
-    """The pictures of the request, in any of the three forms, and its parameters."""
+def options(**asked: Any) -> Options:
+    """What a request asks for, within the limits that the settings set."""
+    config = current_app.config
+    return Options(
+        max_pixels=config["MAX_PIXELS"],
+        max_pixels_in_all=config["MAX_PIXELS_IN_ALL"],
+        max_seconds=config["MAX_SECONDS"],
+        max_wait=config["MAX_WAIT"],
+        **asked,
+    )
+
+
+def received(read: Callable[[bytes], Read]) -> Read:
+    """What `read` makes of the request's body; raises `UnsupportedMediaType` or `Busy`."""
     encoding = request.headers.get("Content-Encoding", "identity").lower()
     if encoding != "identity":
         raise UnsupportedMediaType(
@@ -138,10 +148,11 @@ def _request() -> tuple[list[Upload], Mapping[str, Any]]:
     is_small = len(content) <= SMALL
     patience = current_app.config["MAX_WAIT"]
     with nullcontext() if is_small else work(light=False, patience=patience):
-        return _read(content)
+        return read(content)
 
 
 def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
+    """The pictures of a request, in any of the three forms, and its parameters."""
     query: dict[str, Any] = request.args.to_dict()
     kind = request.mimetype
     if kind == "multipart/form-data":
@@ -151,7 +162,7 @@ def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
         uploads = [Upload(file.content, _filename(file.filename)) for file in files]
         uploads = uploads or _json_uploads(body)
     elif kind == "application/json":
-        body = _json(content)
+        body = parse_json(content)
         uploads = _json_uploads(body)
     elif kind.startswith("image/") or kind == "application/octet-stream":
         uploads, body = [Upload(content)] if content else [], {}
@@ -183,7 +194,8 @@ def _filename(name: str | None) -> str | None:
     return "".join(sign for sign in name if unicodedata.category(sign)[0] != "C")[:255] or None
 
 
-def _json(content: bytes) -> dict[str, Any]:
+def parse_json(content: bytes) -> dict[str, Any]:
+    """The object that a body holds, empty for an empty body; raises `BadParameter`."""
     if not content.strip():
         return {}
     try:
@@ -204,15 +216,15 @@ def _json_uploads(body: dict[str, Any]) -> list[Upload]:
     if "image" in body and "images" in body:
         raise BadParameter("Send either “image” or “images”, not both.")
     if "image" in body:
-        return [Upload(_base64(body.pop("image"), "image"))]
+        return [Upload(from_base64(body.pop("image"), "image"))]
     several = body.pop("images", [])
     if not isinstance(several, list):
         raise BadParameter("“images” must be a list of base64 texts or data: URLs.")
     _check_count(len(several))
-    return [Upload(_base64(text, f"images[{index}]")) for index, text in enumerate(several)]
+    return [Upload(from_base64(text, f"images[{index}]")) for index, text in enumerate(several)]
 
 
-def _base64(text: object, field: str) -> bytes | Problem:
+def from_base64(text: object, field: str) -> bytes | Problem:
     """The bytes of base64 text (plain or URL-safe, with or without padding) or a data: URL.
 
     Bad base64 is the problem of that picture alone; another type is the whole request's, and

@@ -81,7 +81,8 @@ def answer(problem: Problem) -> Response:
     if _wants_page():
         text, kind = render_template("error.html", problem=problem), "text/html"
     else:
-        members = ProtocolProblem if request.path.startswith("/v2") else ProblemDetails
+        tells_error = request.path.startswith("/v2") or _is_of_hugging_face()
+        members = ProtocolProblem if tells_error else ProblemDetails
         text, kind = msgspec.json.encode(members.of(problem)).decode(), "application/problem+json"
     return Response(text, problem.status, problem.headers, mimetype=kind)
 
@@ -130,7 +131,12 @@ def _answer_unexpected(error: Exception) -> Response:
 
 
 def _wants_page() -> bool:
-    if request.path.startswith(FOR_PROGRAMS):
+    if request.path.startswith(FOR_PROGRAMS) or _is_of_hugging_face():
         return False
     accepted = request.accept_mimetypes
     return accepted.best_match(["application/json", "text/html"]) == "text/html"
+
+
+def _is_of_hugging_face() -> bool:
+    """Whether a client of Hugging Face asks; a browser gets the page of the same path."""
+    return request.method == "POST" and request.path.startswith("/models/")

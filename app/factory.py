@@ -22,6 +22,7 @@ from app.api import api
 from app.config import DEFAULTS, settings
 from app.engines import engine
 from app.health import health
+from app.hugging_face import hugging_face
 from app.inference_protocol import protocol
 from app.memory import give_back_large_blocks
 from app.model_pages import model_pages
@@ -59,6 +60,6 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     for part in (assets, body, errors, metrics, texts, guard):
         part.register(app)
     traces.register(app)
-    for blueprint in (api, health, model_pages, openapi, pages, protocol):
+    for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
     return app

@@ -33,8 +33,14 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GUARDED = (
     "/api/predict",
     "/v2/models/",
+    "/models/",
     "/inside/",
 )  # the costly routes: keys and rate limits apply to these
+RESOURCES: list[str | re.Pattern[str]] = [
+    r"/api/.*",
+    r"/v2/.*",
+    r"/models/.*",
+]  # what pages of other origins may call
 MOST_RATE = 100_000  # the times of so many requests of a client are kept
 FRAMING = re.compile(r"\*|https?://(?:\*\.)?[A-Za-z0-9.-]+(?::[0-9]+)?")
 DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -59,7 +65,7 @@ def register(app: Flask) -> None:
 
         origins = list(map(_origin, app.config["CORS_ORIGINS"].replace(",", " ").split()))
         exposed = ["Retry-After", "X-Request-ID"]
-        CORS(app, resources=[r"/api/.*", r"/v2/.*"], origins=origins, expose_headers=exposed)
+        CORS(app, resources=RESOURCES, origins=origins, expose_headers=exposed)
     app.after_request(_add_headers)
 
 

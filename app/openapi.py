@@ -6,7 +6,7 @@ import base64
 import math
 from collections.abc import Collection, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin
 
 import msgspec
 from flask import Blueprint, Response, current_app, jsonify, request
@@ -14,6 +14,7 @@ from flask import Blueprint, Response, current_app, jsonify, request
 from app.answers import ProblemDetails, ProtocolProblem, documented
 from app.api import Parameters
 from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, MissingImage
+from app.hugging_face import hugging_face
 from app.inference_protocol import HEADER, INPUT, protocol
 from app.models import models
 from app.schemas import BYTES, COUNT, TEXT, Schema, components, record, reference, rows
@@ -31,7 +32,11 @@ TAGS = {
     "Server": "For supervisors and monitoring.",
 }
 
-TAG_OF = {"api": "Models", "inference_protocol": "Open Inference Protocol"}  # by blueprint
+TAG_OF = {
+    "api": "Models",
+    "hugging_face": "Predictions",
+    "inference_protocol": "Open Inference Protocol",
+}  # by blueprint
 MODEL = "A model’s name, as GET /api/models lists them."
 MEANINGS = {
     400: "No image, an unreadable one, or a bad parameter",
@@ -116,8 +121,6 @@ def _predict() -> Schema:
     files = rows({"type": "string", "contentMediaType": "image/*"}, **most)
     as_json = record("", image=base64_text, images=rows(base64_text, **most), **fields)
     as_json["oneOf"] = [{"required": ["image"]}, {"required": ["images"]}]
-    sample = Path(current_app.static_folder or "", SAMPLE).read_bytes()
-    image = f"data:image/png;base64,{base64.b64encode(sample).decode()}"
     return {
         "operationId": "predict",
         "tags": ["Predictions"],
@@ -146,10 +149,27 @@ def _predict() -> Schema:
                 "multipart/form-data": {"schema": record("file", file=files, **fields)},
                 "image/*": {"schema": BYTES},
                 "application/octet-stream": {"schema": BYTES},
-                "application/json": {"schema": as_json, "example": {"image": image}},
+                "application/json": {"schema": as_json, "example": {"image": _sample()}},
             },
         },
     }
+
+
+def _sample() -> str:
+    """A digit, as a data: URL."""
+    sample = Path(current_app.static_folder or "", SAMPLE).read_bytes()
+    return f"data:image/png;base64,{base64.b64encode(sample).decode()}"
+
+
+def _classify_image(operation: Schema) -> Schema:
+    """The operation of Hugging Face's clients, with what they send."""
+    example = {"inputs": _sample(), "parameters": {"top_k": 3}}
+    content = {
+        "application/json": {"schema": reference("Classification"), "example": example},
+        "image/*": {"schema": BYTES},
+        "application/octet-stream": {"schema": BYTES},
+    }
+    return {**operation, "requestBody": {"required": True, "content": content}}
 
 
 def _paths() -> Schema:
@@ -167,27 +187,35 @@ def _paths() -> Schema:
             "operationId": f"{name}Version" if "version" in rule.arguments else name,
             "tags": [TAG_OF.get(blueprint, "Server")],
             "summary": (view.__doc__ or "").splitlines()[0].rstrip("."),
-            "responses": _responses(*view.documented, protocol=blueprint == protocol.name),
+            "responses": _responses(
+                *view.documented, protocol=blueprint in (protocol.name, hugging_face.name)
+            ),
         }
         if parameters := _in_path(rule.arguments):
             operation["parameters"] = parameters
         if rule.methods and "POST" in rule.methods:
-            paths[path] = {"post": _guarded(_infer(operation))}
+            complete = _classify_image if blueprint == hugging_face.name else _infer
+            paths[path] = {"post": _guarded(complete(operation))}
         else:
             paths[path] = {"get": operation}
     return paths
 
 
-def _responses(
-    answer: type | str, problems: Sequence[Problem], unready: Any, *, protocol: bool
-) -> Schema:
+def _responses(answer: Any, problems: Sequence[Problem], unready: Any, *, protocol: bool) -> Schema:
+    kind = ProtocolProblem if protocol else ProblemDetails
     if isinstance(answer, str):
         is_json = answer == "application/json"
         return {"200": _answer("OK", {answer: {"schema": {"type": "object"} if is_json else TEXT}})}
+    if get_origin(answer) is list:
+        (item,) = get_args(answer)
+        schema = {"schema": rows(reference(item.__name__))}
+        return {"200": _answer("OK", {"application/json": schema})} | _problems(
+            *problems, kind=kind
+        )
     found = {"200": _json("OK", answer.__name__)}
     if unready is not None:
         found["503"] = _json("Not ready", answer.__name__, msgspec.to_builtins(unready))
-    return found | _problems(*problems, kind=ProtocolProblem if protocol else ProblemDetails)
+    return found | _problems(*problems, kind=kind)
 
 
 def _in_path(names: Collection[str]) -> list[Schema]:

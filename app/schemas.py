@@ -20,6 +20,7 @@ from app.answers import (
     Unavailable,
 )
 from app.health import Alive, Readiness
+from app.hugging_face import Classification
 from model_store import Card
 from tasks.base import Box, Prediction
 
@@ -67,6 +68,7 @@ EXAMPLES = [
     ),
     Cards([msgspec.convert(_CARD, Card)], []),
     msgspec.convert(_CARD, Card),
+    Prediction("7", 0.9997),
     Alive("alive"),
     Readiness(True, ["digits"], {}),
     protocol.ServerMetadata(),
@@ -87,7 +89,15 @@ EXAMPLES = [
         [protocol.InferOutput(shape=[1, 10], data=[0.0, 0.0001, *[0.0] * 5, 0.9999, 0.0, 0.0])],
     ),
 ]
-OTHERS = (Result, FailedResult, Unavailable, protocol.InferRequest, ProblemDetails, ProtocolProblem)
+OTHERS = (
+    Classification,
+    Result,
+    FailedResult,
+    Unavailable,
+    protocol.InferRequest,
+    ProblemDetails,
+    ProtocolProblem,
+)
 
 
 def reference(name: str) -> Schema:

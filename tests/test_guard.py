@@ -83,7 +83,7 @@ def test_a_key_opens(guarded, png, headers):
         {"X-API-Key": ""},
     ],
 )
-@pytest.mark.parametrize("path", ["/api/predict", "/v2/models/digits/infer"])
+@pytest.mark.parametrize("path", ["/api/predict", "/models/digits", "/v2/models/digits/infer"])
 def test_without_the_key_nothing_is_predicted(guarded, png, headers, path):
     response = post(guarded(API_KEYS=DIGEST), png, path, headers=headers)
     assert response.status_code == 401

@@ -82,7 +82,7 @@ def test_every_kind_of_problem_is_told_with_its_status(document):
     assert told == {(str(kind.status), kind.slug) for kind in kinds}
 
 
-@pytest.mark.parametrize("path", ["/api/predict", "/v2/models/{name}/infer"])
+@pytest.mark.parametrize("path", ["/api/predict", "/models/{name}", "/v2/models/{name}/infer"])
 def test_the_example_of_a_request_is_answered(app, client, document, path):
     content = document["paths"][path]["post"]["requestBody"]["content"]
     example = content["application/json"]["example"]
