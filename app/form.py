@@ -16,13 +16,8 @@ PIECE = 64 * 1024  # bytes that are parsed at once
 LONGEST_FIELD = 500_000  # bytes
 LONGEST_HEAD = 8192  # bytes of a part's headers
 MOST_PARTS = 1000
-OF_FILES = (
-    "",
-    "file",
-    "files[]",
-    "image",
-    "images",
-)  # names of parts that may be files although they do not say so
+# Names of parts that may be files although they do not say so.
+OF_FILES = ("", "file", "files[]", "image", "images")
 BINARY = ("image/", "application/octet-stream")  # types of parts that are files
 
 
