@@ -5,16 +5,18 @@ from __future__ import annotations
 import io
 import math
 import threading
+import zlib
 from typing import cast
 
 from flask import Flask, Request, current_app, request
 from werkzeug.exceptions import BadRequest, HTTPException
 
 from app.errors import body_too_large
-from tasks.problems import Busy
+from tasks.problems import Busy, UnsupportedMediaType
 
 SMALL = 64 * 1024  # bytes of a body, such as a digit's, that always finds room
 PIECE = 256 * 1024  # bytes that are read at once
+ENCODINGS = ("gzip", "deflate")  # of compressed bodies
 
 
 class Held:
@@ -81,6 +83,33 @@ def whole_body() -> bytes:
     except Exception as error:  # gunicorn's own, for a badly chunked body
         raise BadRequest("The body is not valid HTTP. Send it again.") from error
     return content.getvalue()  # which, unlike a join of pieces, copies nothing
+
+
+def decompressed(content: bytes, encoding: str) -> bytes:
+    """A body's bytes out of their gzip or deflate; raises `Busy`, `BadRequest` or `TooLarge`."""
+    if encoding not in ENCODINGS:
+        raise UnsupportedMediaType(
+            f"The body's Content-Encoding {encoding[:100]} is not supported. Use gzip, deflate or "
+            "none.",
+            {"Accept-Encoding": ", ".join(ENCODINGS)},
+        )
+    most = current_app.config["MAX_BYTES"]
+    reader, result = zlib.decompressobj(wbits=47), io.BytesIO()  # which tells the two apart
+    try:
+        while not reader.eof:
+            piece = reader.decompress(content, PIECE)
+            content = reader.unconsumed_tail
+            if not (piece or content):
+                break
+            result.write(piece)
+            if result.tell() > most:
+                raise body_too_large()
+            _hold(result.tell() - SMALL)
+    except zlib.error as error:
+        raise BadRequest(f"The body is not valid {encoding}. Send it again.") from error
+    if not reader.eof:
+        raise BadRequest(f"The body's {encoding} is cut short. Send it again.")
+    return result.getvalue()
 
 
 def _hold(count: int) -> None:

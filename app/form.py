@@ -16,7 +16,8 @@ PIECE = 64 * 1024  # bytes that are parsed at once
 LONGEST_FIELD = 500_000  # bytes
 LONGEST_HEAD = 8192  # bytes of a part's headers
 MOST_PARTS = 1000
-OF_FILES = ("", "file", "image")  # names of parts that may be files although they do not say so
+# Names of parts that may be files although they do not say so.
+OF_FILES = ("", "file", "files[]", "image", "images")
 BINARY = ("image/", "application/octet-stream")  # types of parts that are files
 
 
@@ -32,9 +33,9 @@ class Part(NamedTuple):
 def read(body: bytes) -> tuple[list[Part], dict[str, str]]:
     """The files of the request's form and its fields; raises `MissingImage` or `TooLarge`.
 
-    A part of any name is a file if it has a filename or a picture's type; one that is called file
-    or image, or nothing, also if its bytes are no text. The form's end may be missing, and its
-    filenames may be Latin-1.
+    A part of any name is a file if it has a filename or a picture's type; one that is called file,
+    files[], image or images, or nothing, also if its bytes are no text. The form's end may be
+    missing, and its filenames may be Latin-1.
     """
     boundary = request.mimetype_params.get("boundary", "")
     if not boundary:

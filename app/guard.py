@@ -84,12 +84,14 @@ def _origin(setting: str) -> str | re.Pattern[str]:
     if setting == "*":
         return setting
     # Only as a pattern of our own: flask-cors takes any text with such a character for one.
-    return re.compile(re.escape(setting).replace(r"\*", "[a-z0-9-]+") + r"\Z", re.IGNORECASE)
+    return re.compile(
+        re.escape(setting.rstrip("/")).replace(r"\*", "[a-z0-9-]+") + r"\Z", re.IGNORECASE
+    )
 
 
 def _trust_proxy(app: Flask, proxy: str) -> None:
     if proxy == "forwarded":
-        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1)  # type: ignore[method-assign]
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_proto=1, x_host=1, x_prefix=1)  # type: ignore[method-assign]
     elif proxy == "real-ip":
         inner = app.wsgi_app
 

@@ -8,6 +8,7 @@ this prepares no pictures. Tensors travel as JSON or, by Triton's extension
 from __future__ import annotations
 
 import math
+import struct
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,7 +18,7 @@ from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
 from app.answers import Count, Score, documented, json_response
-from app.body import SMALL, whole_body
+from app.body import SMALL, decompressed, whole_body
 from app.engines import ENGINES
 from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
@@ -39,7 +40,9 @@ class ServerMetadata(Struct):
 
     name: str = "glimpse"
     version: str = "2"
-    extensions: list[str] = msgspec.field(default_factory=lambda: ["binary_tensor_data"])
+    extensions: list[str] = msgspec.field(
+        default_factory=lambda: ["binary_tensor_data", "classification"]
+    )
 
 
 class Live(Struct):
@@ -52,6 +55,15 @@ class ServerReady(Struct):
     """Whether every model can be used."""
 
     ready: bool
+
+
+class IndexEntry(Struct):
+    """A model of the store."""
+
+    name: str
+    state: Literal["READY", "UNAVAILABLE"]
+    version: str = ""
+    reason: Annotated[str, Meta(description="Why it cannot be used")] = ""
 
 
 class ModelReady(Struct):
@@ -100,6 +112,13 @@ class InferParameters(Struct):
     binary_data_size: Annotated[
         int | None,
         Meta(description="For a tensor: the number of its bytes, which follow the JSON"),
+    ] = None
+    classification: Annotated[
+        Annotated[int, Meta(ge=0)] | None,
+        Meta(
+            description="For an output: how many labels to send in place of the numbers, best "
+            "first, as texts such as 0.999700:7:7 (score, column, label)"
+        ),
     ] = None
 
 
@@ -154,11 +173,11 @@ class InferOutput(Struct, kw_only=True):
     """The probabilities."""
 
     name: Literal["probabilities"] = "probabilities"
-    datatype: Literal["FP32"] = "FP32"
+    datatype: Literal["FP32", "BYTES"] = "FP32"
     shape: Annotated[list[int], Meta(description="Pictures and labels")]
     data: (
         Annotated[
-            list[Score],
+            list[Score | str],
             Meta(description="Row by row; missing if the bytes follow the JSON"),
         ]
         | UnsetType
@@ -180,6 +199,18 @@ class InferResponse(Struct):
 def protocol_server() -> Response:
     """What this server is."""
     return json_response(ServerMetadata())
+
+
+@protocol.post("/repository/index")
+@documented(list[IndexEntry])
+def repository_index() -> Response:
+    """The models of the store."""
+    held = models()
+    ready = [IndexEntry(name, "READY", model.card.version) for name, model in held.ready.items()]
+    others = [
+        IndexEntry(name, "UNAVAILABLE", reason=reason) for name, reason in held.unavailable.items()
+    ]
+    return json_response(ready + others)
 
 
 @protocol.get("/health/live")
@@ -240,21 +271,48 @@ def infer(name: str, version: str | None = None) -> Response:
     model = _model(name, version)
     content = whole_body()
     seconds, patience = current_app.config["MAX_SECONDS"], current_app.config["MAX_WAIT"]
-    with work(light=len(content) <= SMALL, seconds=seconds, patience=patience) as turn:
+    encoding = request.headers.get("Content-Encoding", "identity").lower()
+    is_light = len(content) <= SMALL and encoding == "identity"
+    with work(light=is_light, seconds=seconds, patience=patience) as turn:
+        if encoding != "identity":
+            content = decompressed(content, encoding)
         asked, probabilities = _infer(content, model, turn)
     for index in probabilities.argmax(axis=1).tolist():
         PREDICTIONS.labels(model.card.name, model.card.labels[index]).inc()
-    output = InferOutput(shape=list(probabilities.shape))
+    output, tensor = _output(probabilities, _classes(asked), model)
     answer = InferResponse(model.card.name, model.card.version, [output], asked.id or UNSET)
     if not _wants_bytes(asked):
-        output.data = [round(value, 9) for value in probabilities.ravel().tolist()]
         return json_response(answer)
-    tensor = probabilities.tobytes()
+    output.data = UNSET
     output.parameters = OutputParameters(len(tensor))
     head = msgspec.json.encode(answer)
     return Response(
         head + tensor, headers={HEADER: str(len(head))}, mimetype="application/octet-stream"
     )
+
+
+def _classes(asked: InferRequest) -> int:
+    """How many labels are to be sent in place of the numbers, or 0."""
+    parameters = asked.outputs[0].parameters if asked.outputs else None
+    return (parameters and parameters.classification) or 0
+
+
+def _output(
+    probabilities: NDArray[np.float32], classes: int, model: Model
+) -> tuple[InferOutput, bytes]:
+    """The output with its data, and these as bytes."""
+    if not classes:
+        data = [round(value, 9) for value in probabilities.ravel().tolist()]
+        return InferOutput(shape=list(probabilities.shape), data=data), probabilities.tobytes()
+    best = np.argsort(-probabilities, axis=1, kind="stable")[:, :classes]
+    texts = [
+        f"{row[column]:f}:{column}:{model.card.labels[column]}"
+        for row, columns in zip(probabilities, best.tolist(), strict=True)
+        for column in columns
+    ]
+    encoded = [text.encode() for text in texts]
+    tensor = b"".join(struct.pack("<I", len(each)) + each for each in encoded)
+    return InferOutput(datatype="BYTES", shape=list(best.shape), data=[*texts]), tensor
 
 
 def _model(name: str, version: str | None) -> Model:

@@ -193,7 +193,9 @@ def _paths() -> Schema:
         }
         if parameters := _in_path(rule.arguments):
             operation["parameters"] = parameters
-        if rule.methods and "POST" in rule.methods:
+        if endpoint == "repository_index":  # which needs no key and no body
+            paths[path] = {"post": operation}
+        elif rule.methods and "POST" in rule.methods:
             complete = _classify_image if blueprint == hugging_face.name else _infer
             paths[path] = {"post": _guarded(complete(operation))}
         else:

@@ -73,6 +73,7 @@ EXAMPLES = [
     Readiness(True, ["digits"], {}),
     protocol.ServerMetadata(),
     protocol.Live(True),
+    protocol.IndexEntry("digits", "READY", "2026.11.21-3f9c2a1"),
     protocol.ServerReady(True),
     protocol.ModelReady("digits", True),
     protocol.ModelMetadata(

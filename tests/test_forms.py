@@ -38,6 +38,9 @@ READ = {
         part(b'; name="image"', b"data:image/png;base64," + TEXT, b"") + END,
         [None],
     ),
+    "image with a filename": (part(b'; name="image"; filename="a.png"') + END, ["a.png"]),
+    "images without filename or type": (part(b'; name="images"', kind=b"") * 2 + END, [None] * 2),
+    "files[] without filename or type": (part(b'; name="files[]"', kind=b"") + END, [None]),
     "several names": (
         part(b'; name="image"; filename="a.png"') + part(b'; name="b[]"; filename="b.png"') + END,
         ["a.png", "b.png"],

@@ -226,6 +226,20 @@ def test_a_proxys_word_counts_only_where_it_is_trusted(guarded, png, proxy):
     assert (post(client, png, headers=headers).status_code == 200) is counts
 
 
+@pytest.mark.parametrize("proxy", PROXIES)
+def test_a_path_that_the_proxy_takes_off_is_put_before_links(guarded, proxy):
+    client = guarded(PROXY=proxy)
+    text = client.get("/docs", headers={"X-Forwarded-Prefix": "/glimpse"}).text
+    assert ('"/glimpse/docs' in text) is (proxy == "forwarded")
+
+
+@pytest.mark.parametrize("path", ["/api/predict/", "/models/digits/", "/v2/models/digits/infer/"])
+def test_a_slash_at_the_end_opens_nothing(guarded, png, path):
+    assert post(guarded(API_KEYS=DIGEST), png, path).status_code == 401
+    status = post(guarded(), png, path).status_code
+    assert status == (400 if "infer" in path else 200)  # a picture is no tensor
+
+
 def test_other_origins_are_not_let_in(client):
     response = client.get("/api/models", headers={"Origin": "https://example.org"})
     assert "Access-Control-Allow-Origin" not in response.headers
@@ -255,6 +269,8 @@ def test_an_origin_of_the_settings_is_let_in(guarded):
         ("https://good.example", "https://goodxexample", False),
         ("https://(a|b).example", "https://a.example", False),
         ("https://[::1]:8000", "https://[::1]:8000", True),
+        ("https://good.example/", "https://good.example", True),
+        ("https://good.example/", "https://good.example.evil.org", False),
         ("*", "https://any.example", True),
     ],
 )

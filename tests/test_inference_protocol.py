@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import threading
 
@@ -62,6 +63,53 @@ def test_tritons_client_infers(app, triton, sent_as_bytes, given_as_bytes):
     network = app.extensions["models"].ready["digits"].network
     np.testing.assert_allclose(answer.as_numpy("probabilities"), network(PICTURES), atol=1e-7)
     assert answer.get_response()["id"] == "7"
+
+
+@pytest.mark.parametrize("given_as_bytes", [True, False])
+@pytest.mark.parametrize("count", [3, 99])
+def test_tritons_client_gets_the_best_labels(app, triton, given_as_bytes, count):
+    given = httpclient.InferInput("pictures", list(PICTURES.shape), "UINT8")
+    given.set_data_from_numpy(PICTURES)
+    wanted = httpclient.InferRequestedOutput("probabilities", given_as_bytes, class_count=count)
+    rows = triton.infer("digits", [given], outputs=[wanted]).as_numpy("probabilities")
+    expected = app.extensions["models"].ready["digits"].network(PICTURES)
+    assert rows.shape == (3, min(count, 10))
+    for row, numbers in zip(rows, expected, strict=True):
+        texts = [text.decode() if isinstance(text, bytes) else text for text in row]
+        scores, columns, labels = zip(*(text.split(":") for text in texts), strict=True)
+        assert labels == columns  # of digits
+        told = numbers[np.array(columns, int)]
+        np.testing.assert_allclose(np.array(scores, float), told, atol=1e-6)
+        np.testing.assert_array_equal(told, np.sort(numbers)[::-1][: len(told)])
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "deflate"])
+def test_tritons_client_may_compress(app, triton, encoding):
+    given = httpclient.InferInput("pictures", list(PICTURES.shape), "UINT8")
+    given.set_data_from_numpy(PICTURES)
+    answer = triton.infer("digits", [given], request_compression_algorithm=encoding)
+    network = app.extensions["models"].ready["digits"].network
+    np.testing.assert_allclose(answer.as_numpy("probabilities"), network(PICTURES), atol=1e-7)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status"),
+    [
+        (b"x", "gzip", 400),
+        (gzip.compress(b"{}" * 99)[:-9], "gzip", 400),
+        (gzip.compress(bytes(3_000_000)), "gzip", 413),
+        (b"x", "br", 415),
+    ],
+)
+def test_a_wrong_compressed_body_is_a_problem(client, body, encoding, status):
+    headers = {"Content-Encoding": encoding}
+    response = client.post("/v2/models/digits/infer", data=body, headers=headers)
+    assert response.status_code == status
+
+
+def test_tritons_client_lists_the_models(triton):
+    index = triton.get_model_repository_index()
+    assert [(each["name"], each["state"]) for each in index] == [("digits", "READY")]
 
 
 def test_tritons_client_is_told_what_is_wrong(triton):
