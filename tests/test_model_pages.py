@@ -327,13 +327,17 @@ def test_two_models_are_compared_by_figures_and_recalls(client):
     lines = {row[0]: row[1:] for row in tables["lines"]}
     cards = [read_card(ROOT / name) for name in ("digits", "digits-baseline")]
     accuracies = [each.metrics["test_accuracy"] for each in cards]
-    assert lines["Test accuracy"][:2] == list(map(charts.percent, accuracies))
+    first, second = map(charts.percent, accuracies)
+    assert lines["Test accuracy"][:2] == [f"{first}better", second]
     assert lines["Test accuracy"][2] == f"{points(accuracies[1] - accuracies[0])} points"
     assert lines["Parameters"][:2] == [f"{each.parameters:,}" for each in cards]
     _, *rows = tables["recalls"]
     for digit, row in enumerate(rows):
         first, second = (each.metrics["test_recall"][digit] for each in cards)
-        assert row[:3] == [str(digit), charts.percent(first), charts.percent(second)]
+        shown = [charts.percent(first), charts.percent(second)]
+        if first != second:
+            shown[first < second] += "better"
+        assert row[:3] == [str(digit), *shown]
         assert float(row[3].replace("−", "-")) == pytest.approx(100 * (second - first), abs=0.006)
     assert "on the same pictures" in page
     assert len(pictures(page)) == 2
