@@ -36,7 +36,9 @@ def explainer(network: Network, load_heat: Callable[[], Heat | None]) -> Explain
         try:
             heat = load_heat()
             if heat is not None:
-                return _scaled(heat(pixels[None], np.array([label]))[0], pixels.shape[1:])
+                # A copy, since torch warns of pictures that it could not write to.
+                found = heat(pixels[None].copy(), np.array([label]))
+                return _scaled(found[0], pixels.shape[1:])
         except Exception as error:  # a checkpoint may hold any code, and its file may be replaced
             log.warning("explained by occlusion, since the checkpoint's heat map fails: %s", error)
         return occlusion(network, pixels, label)

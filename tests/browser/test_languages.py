@@ -248,6 +248,10 @@ def said(page: Page, act: Callable[[], None]) -> set[str]:
     return {each for each in heard if LETTERS.search(re.sub("⟦.*⟧", "", each))}
 
 
+# The bar's text comes from the template.
+NO_CONNECTION = "No connection. Pictures are read again when it is back."
+
+
 def test_all_that_the_draw_page_says_is_of_the_catalogue(open_page: OpenPage):
     page = open_page("/models")
     page.route(re.compile(r"/$"), in_brackets)
@@ -266,7 +270,7 @@ def test_all_that_the_draw_page_says_is_of_the_catalogue(open_page: OpenPage):
 
     # What stands there without an explanation, or without a number, comes from the template.
     picture = "Your drawing, centred and scaled to 28 by 28 pixels"
-    assert said(page, act) == {picture, "Score of each digit"}
+    assert said(page, act) == {picture, "Score of each digit", NO_CONNECTION}
 
 
 def test_all_that_the_faces_page_says_is_of_the_catalogue(open_page: OpenPage):
@@ -284,7 +288,7 @@ def test_all_that_the_faces_page_says_is_of_the_catalogue(open_page: OpenPage):
     picture = "The face as the network saw it, 48 by 48 grey pixels"
     labels = re.compile(r"^(dark|light)( \d+ %)?( \?)?$")
     told = {each for each in said(page, act) if not labels.match(each)}
-    assert told == {picture, "Looking for faces"}  # both come from the template
+    assert told == {picture, "Looking for faces", NO_CONNECTION}  # all from the template
 
 
 def test_all_that_the_batch_page_says_is_of_the_catalogue(open_page: OpenPage):
@@ -300,4 +304,4 @@ def test_all_that_the_batch_page_says_is_of_the_catalogue(open_page: OpenPage):
         expect(page.get_by_test_id("error")).to_contain_text("⟦", timeout=SLOW)
         page.get_by_test_id("clear").click()
 
-    assert said(page, act) == set()
+    assert said(page, act) == {NO_CONNECTION}
