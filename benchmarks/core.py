@@ -13,10 +13,18 @@ import os
 import statistics
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from app.engines import engine
+from app.models import Model, Models
+from app.predict import Options, Upload, predict
+from model_store import ROOT
+
+OPTIONS = Options(max_pixels=50_000_000)
 
 
 def main() -> int:
@@ -26,23 +34,14 @@ def main() -> int:
     parser.add_argument("--engine", default="onnx")
     parser.add_argument("--times", type=int, default=200)
     given = parser.parse_args()
-    from app.engines import engine
-    from app.models import Models
-    from app.predict import Options, Upload, predict
-    from model_store import ROOT
-
     model = Models(ROOT, engine(given.engine)).get(given.model)
-    options = Options(max_pixels=50_000_000)
     print("file | ms of processor time, median (quartiles) | a second | 16 at once, ms each")
     for file in given.files:
         content = file.read_bytes()
-        alone = [timed(model, [content], options, predict, Upload) for _ in range(given.times)]
+        alone = [timed(model, [content]) for _ in range(given.times)]
         # Bytes after a picture's end are no part of it; they make sixteen pictures of one.
         sixteen = [content + bytes([number]) for number in range(16)]
-        many = [
-            timed(model, sixteen, options, predict, Upload) / 16
-            for _ in range(max(3, given.times // 16))
-        ]
+        many = [timed(model, sixteen) / 16 for _ in range(max(3, given.times // 16))]
         low, middle, high = statistics.quantiles(alone, n=4)
         each = statistics.median(many)
         print(
@@ -51,10 +50,10 @@ def main() -> int:
     return 0
 
 
-def timed(model, contents, options, predict, upload) -> float:  # noqa: ANN001
+def timed(model: Model, contents: Sequence[bytes]) -> float:
     """Milliseconds of processor time."""
     began = time.process_time()
-    predict(model, [upload(content) for content in contents], options)
+    predict(model, [Upload(content) for content in contents], OPTIONS)
     return 1000 * (time.process_time() - began)
 
 

@@ -47,7 +47,7 @@ const labels = isRanking ? [] : JSON.parse(copies.dataset.labels); // a column e
 offerModels(rival);
 rival?.addEventListener("change", askRival);
 offerCopies(copies, () => ({ entries: given ? [given] : [], labels }), say);
-for (const button of copies.children) button.disabled = true;
+allowCopies(false);
 let stopWaiting = () => {}; // for the server to come back
 
 why.addEventListener("change", () => {
@@ -90,6 +90,10 @@ for (const sample of document.querySelectorAll("[data-sample]")) {
       fail(new Problem(t("js.photo.unreachable")));
     }
   });
+}
+
+function allowCopies(can) {
+  for (const button of copies.children) button.disabled = !can;
 }
 
 /** Shows `file` and what its faces show. */
@@ -150,7 +154,7 @@ function reset() {
   taken = given = null;
   heat.reset();
   showRival();
-  for (const button of copies.children) button.disabled = true;
+  allowCopies(false);
   stopWaiting();
   error.hidden = true;
   boxed.clear();
@@ -203,7 +207,7 @@ function tell({ width, height, faces: found, subjects }) {
   rest();
   faces = found ?? subjects;
   size = [width, height];
-  for (const button of copies.children) button.disabled = false;
+  allowCopies(true);
   drop.dataset.state = "photo";
   names = found ? boxed.show(faces, width, height) : [];
   const count = faces.length;
