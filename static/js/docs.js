@@ -73,7 +73,9 @@ class Trial {
     const path = template.replaceAll(/\{(\w+)\}/g, (_, name) => encodeURIComponent(inPath(name)));
     if (method === "GET") return { path, curl: (rest) => `curl ${rest}` };
     if (this.#part("name")) return this.#withPicture(path, parametersOf(controls));
-    const text = this.#form.elements.body.value;
+    const { body: written } = this.#form.elements;
+    if (!written) return { path, headers: {}, body: () => "", curl: (rest) => `curl -X POST ${rest}` };
+    const text = written.value;
     return {
       path,
       headers: { "Content-Type": "application/json" },
