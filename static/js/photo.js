@@ -54,6 +54,6 @@ export async function ask(url, file, signal, sent) {
     throw failure(cause, t("js.photo.slow"), t("js.photo.unreachable"));
   }
   const answer = await response.json().catch(() => null);
-  if (response.ok && answer) return noted(answer, response, file);
+  if (response.ok && answer) return noted(answer, response, [file])[0];
   throw problemOf(answer, t("js.photo.failed", { status: response.status }));
 }

@@ -76,7 +76,7 @@ export class Reader {
       const options = { signal, patience: PATIENCE, sent: wanted.sent };
       const picture = await wanted.picture();
       const response = await post(this.#url, picture, headers, options);
-      if (response.ok) return { result: noted(await response.json(), response, picture) };
+      if (response.ok) return { result: noted(await response.json(), response, [picture])[0] };
       const failed = t("js.reader.failed", { status: response.status });
       const problem = problemOf(await response.json().catch(() => null), failed);
       if (response.status === 422) return { blank: problem };

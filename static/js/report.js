@@ -5,6 +5,7 @@ import { copied } from "./photo.js";
 import { postOnce } from "./post.js";
 import { failure, Problem, problemOf, showProblem } from "./problem.js";
 import { percent } from "./score.js";
+import { sourceOf } from "./shown.js";
 import { labelled, t } from "./texts.js";
 import { withdraw } from "./withdraw.js";
 
@@ -21,28 +22,28 @@ const whole = element("report-whole");
 const consent = element("report-consent");
 const error = element("report-error");
 const title = element("report-title");
-const openers = { report: element("report-open"), unsure: element("report-keep") };
-const labels = JSON.parse(dialog.dataset.labels);
 const copy = element("report-copy");
 const copyName = copy.textContent;
-let current = null; // what the page shows: {subject, result, picture, model, version, id}
-let about = null; // what the dialog speaks of: the same, and its kind
+let about = null; // what the dialog speaks of, as `open` takes it
 let isBusy = false; // while something is under way
 let code = "";
 
-element("answer").addEventListener("shown", ({ detail }) => {
-  current = detail;
-  openers.report.disabled = !detail;
-  openers.unsure.hidden = detail?.subject.verdict !== "unsure";
-});
-
-for (const [kind, opener] of Object.entries(openers)) {
-  opener.addEventListener("click", () => {
-    if (!isBusy && (about?.subject !== current.subject || about.kind !== kind)) begin(kind);
-    dialog.showModal();
-    title.focus();
+// Where a page shows one answer at a time, there are two buttons for it.
+const opener = element("report-open");
+if (opener) {
+  const keeper = element("report-keep");
+  const { labels, none, size } = opener.dataset;
+  let shown = null;
+  element("answer").addEventListener("shown", ({ detail }) => {
+    shown = detail && { ...detail, labels: JSON.parse(labels), none, size };
+    opener.disabled = !shown;
+    keeper.hidden = shown?.subject.verdict !== "unsure";
   });
+  opener.addEventListener("click", () => open({ ...shown, kind: "report" }));
+  keeper.addEventListener("click", () => open({ ...shown, kind: "unsure" }));
 }
+// Elsewhere a script asks for it.
+document.addEventListener("report", ({ detail }) => open(detail));
 
 form.addEventListener("submit", (event) => {
   event.preventDefault();
@@ -62,15 +63,32 @@ for (const button of dialog.querySelectorAll("[data-close]")) {
 for (const kind of ["keydown", "paste"]) dialog.addEventListener(kind, (event) => event.stopPropagation());
 word.addEventListener("input", () => (form.elements.said.value = "word"));
 
-/** Has the dialog speak of what is shown. */
-function begin(kind) {
-  about = { ...current, kind };
+/**
+ * Opens the dialog for a `subject` of a `result`: of `kind` "report", or "unsure" for an answer that
+ * may be kept. `labels` are the model's, `none` says that it is none of these, and `size` how large
+ * the picture is that the network saw.
+ */
+function open(asked) {
+  if (!isBusy && (about?.subject !== asked.subject || about.kind !== asked.kind)) begin(asked);
+  dialog.showModal();
+  title.focus();
+}
+
+function begin(asked) {
+  about = asked;
   const { label, score, predictions, seen } = about.subject;
-  title.textContent = openers[kind].textContent;
+  const { labels, kind, none, size } = about;
+  title.textContent = kind === "unsure" ? dialog.dataset.keep : dialog.dataset.report;
   element("report-about").textContent = t("js.report.about", { label: labelled(label), score: percent(score) });
-  element("report-seen").src = seen;
-  const offered = labels.length > MOST_CHOICES ? predictions.slice(0, LIKELIEST).map((each) => each.label) : labels;
+  element("report-size").textContent = t("js.report.seen", { size });
+  element("report-none").textContent = none;
+  const image = element("report-seen");
+  image.src = seen;
+  const isLong = labels.length > MOST_CHOICES;
+  const offered = isLong ? predictions.slice(0, LIKELIEST).map((each) => each.label) : labels;
+  element("report-labels").classList.toggle("of-digits", labels.every((each) => each.length === 1));
   element("report-labels").replaceChildren(...offered.map(choice));
+  element("report-all").replaceChildren(...(isLong ? labels.map((each) => new Option("", labelled(each))) : []));
   form.reset();
   for (const part of form.querySelectorAll("[data-said]")) part.hidden = kind === "unsure";
   tell(null);
@@ -106,12 +124,14 @@ async function run(work) {
 }
 
 async function send() {
+  const { subject, result, kind } = about;
+  const { id, model, version } = sourceOf(result);
   const report = {
-    answer: `${about.id}.${indexOf(about)}`,
-    model: `${about.model}@${about.version}`,
-    kind: about.kind,
-    label: about.kind === "report" ? said() : undefined,
-    seen: about.subject.seen,
+    answer: `${id}.${(result.faces ?? result.subjects).indexOf(subject)}`,
+    model: `${model}@${version}`,
+    kind,
+    label: kind === "report" ? said() : undefined,
+    seen: subject.seen,
     consent: agreed(),
   };
   element("report-status").textContent = t("js.report.sending");
@@ -142,11 +162,6 @@ async function takeBack() {
   element("report-gone").focus();
 }
 
-/** The number of the subject in its answer, from 0. */
-function indexOf({ subject, result }) {
-  return (result.faces ?? result.subjects).indexOf(subject);
-}
-
 /** The label or word that is chosen, null for none of the labels; throws a Problem where nothing is. */
 function said() {
   const { value } = form.elements.said;
@@ -154,7 +169,7 @@ function said() {
   const own = word.value.trim();
   if (value === "word" && own) {
     const is = (label) => [label, labelled(label)].some((name) => name.toLowerCase() === own.toLowerCase());
-    return labels.find(is) ?? own;
+    return about.labels.find(is) ?? own;
   }
   if (value.startsWith("label:")) return value.slice("label:".length);
   const first = value === "word" ? word : form.querySelector("[name=said]");
@@ -172,7 +187,7 @@ function agreed() {
 /** The whole picture as a data URL, drawn anew: without what a file says beside its picture. */
 async function wholePicture() {
   try {
-    return await dataUrl(await copied(about.picture));
+    return await dataUrl(await copied(sourceOf(about.result).picture));
   } catch {
     throw new Problem(t("js.report.unreadable"));
   }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,7 +14,7 @@ from PIL import Image
 from playwright.sync_api import Page, Route, expect
 
 from .conftest import OpenPage, serving
-from .scenes import SLOW, choose, draw_digit, draw_number
+from .scenes import PHOTOS, SLOW, choose, draw_digit, draw_number
 from .test_looks import AXE, LAYOUT, SCHEMES, SCREENS, show
 
 REPORTS = "**/api/reports"
@@ -285,3 +286,25 @@ def test_a_page_in_a_frame_elsewhere_offers_no_reports(open_page: OpenPage):
     frame = open_page("/embed")
     draw_digit(frame)
     assert frame.locator("#report, #report-open").count() == 0
+
+
+def test_a_row_of_many_pictures_is_reported_from_its_picture(open_page: OpenPage):
+    page = open_page("/batch")
+    sent = keep(page)
+    page.get_by_test_id("model").select_option("emotions")
+    page.get_by_test_id("pictures-input").set_input_files(
+        [PHOTOS / f"{name}.jpg" for name in ("family", "astronaut")]
+    )
+    expect(page.get_by_test_id("count")).to_have_text("2 of 2", timeout=SLOW)
+    page.get_by_role("button", name="Show family.jpg").click()
+    buttons = page.get_by_test_id("viewer").get_by_test_id("report-open")
+    expect(buttons).to_have_count(4)
+    assert page.evaluate(LAYOUT) == []
+    buttons.nth(1).click()
+    expect(page.get_by_test_id("report-none")).to_have_text("no face")
+    page.get_by_test_id("report-none").click()
+    send(page)
+    expect(page.get_by_test_id("report-done")).to_be_visible()
+    assert re.search(r"\.1\.1$", sent[0]["answer"]) and sent[0]["label"] is None
+    page.get_by_role("button", name="Close").last.click()
+    expect(buttons.nth(1)).to_be_focused()
