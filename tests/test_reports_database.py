@@ -13,7 +13,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import postgresql
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -51,25 +50,6 @@ SENT = reports.Sent(
     said="7",
     picture=png(),
 )
-
-
-@pytest.fixture(scope="module")
-def server():
-    if postgresql.programs() is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    server = postgresql.Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def emptied(server):
-    """The server, with an empty database."""
-    engine = sa.create_engine(server.url.replace("://", "+psycopg://"), poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
-    return server
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
