@@ -143,6 +143,7 @@ def _app() -> Iterator[Finding]:
     finally:
         logging.disable(logging.NOTSET)
     yield from _models(app)
+    yield from _reports(app)
     yield from _threads()
 
 
@@ -171,6 +172,20 @@ def _models(app: Flask) -> Iterator[Finding]:
             yield WARNING, lack
         elif finder := task.finder():
             yield OK, finder
+
+
+def _reports(app: Flask) -> Iterator[Finding]:
+    """Whether the database of reports answers, where there is one."""
+    if (database := app.extensions["reports"]) is None:
+        return
+    from reports import Away  # noqa: PLC0415
+
+    try:
+        count = sum(each.count for each in database.counts())
+    except Away as away:
+        yield WARNING, f"reports are refused: {database.name} cannot be used: {away}"
+    else:
+        yield OK, f"reports: {database.name} answers, and holds {count}"
 
 
 def _failure(app: Flask, name: str) -> str | None:
