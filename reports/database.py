@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from reports.engine import engine
+from reports.engine import engine, is_shared
 from reports.export import export
 from reports.likeness import likeness
 from reports.records import (
@@ -99,7 +99,7 @@ class Database:
             if self._secret:
                 return
             if self._engine.dialect.name == "sqlite":
-                self._write_ahead()
+                self._choose_journal()
             with self._connected(writes=True) as connection:
                 self._lock_for_migration(connection)
                 config = Config()
@@ -312,14 +312,15 @@ class Database:
         log.warning("the database %s cannot be used: %s", self.name, self._reason)
         return Away(self._reason, PAUSE)
 
-    def _write_ahead(self) -> None:
+    def _choose_journal(self) -> None:
         """Makes readers of an SQLite file not wait for who writes, where its disk can do that."""
+        mode = "DELETE" if is_shared(Path(self._engine.url.database or "")) else "WAL"
         try:
             with self._engine.connect() as connection:
                 driver: Any = connection.connection.dbapi_connection
-                driver.execute("PRAGMA journal_mode=WAL")
-        except (DBAPIError, sqlite3.Error) as error:
-            log.info("no write-ahead log: %s", error)
+                driver.execute(f"PRAGMA journal_mode={mode}")
+        except (DBAPIError, sqlite3.Error) as error:  # another process is using it
+            log.info("the journal of %s stays as it is: %s", self.name, error)
 
     def _lock_for_migration(self, connection: Connection) -> None:
         """Makes other processes wait; SQLite's transaction does so by itself."""
