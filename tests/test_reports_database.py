@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -53,12 +54,20 @@ SENT = reports.Sent(
 )
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(
+    params=["sqlite", "postgresql", *(["mysql"] if "GLIMPSE_MYSQL" in os.environ else [])]
+)
 def url(request, tmp_path):
-    """The URL of an empty database, of each kind."""
+    """The URL of an empty database, of each kind. GLIMPSE_MYSQL may name one that is emptied."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/reports.db"
-    return request.getfixturevalue("emptied").url
+    if request.param == "postgresql":
+        return request.getfixturevalue("emptied").url
+    url, found = os.environ["GLIMPSE_MYSQL"], sa.MetaData()
+    made = engine.engine(url)
+    found.reflect(made)
+    found.drop_all(made)
+    return url
 
 
 @pytest.fixture
