@@ -207,10 +207,10 @@ class Recipe(Table, frozen=True, kw_only=True):
     `schedule` is "constant"; "linear" (the learning rate falls to almost 0); "one-cycle" (Smith and
     Topin, 2018: it rises to its full value over the first `warm_up` part of the run and falls to
     almost 0); or "plateau" (it is multiplied by `plateau_factor` after `plateau_patience` epochs
-    without a lower validation loss). `sampler` is "shuffled" or "balanced", which samples all classes
-    equally often. `top_up` adds augmented copies to each class that has less than that share of
-    the largest, until it has that size (0: only classes of fewer than 20 pictures are topped up,
-    to 20 at most). `normalise` brings pictures to mean 0 and standard deviation 1: by the
+    without a lower validation loss).
+    `sampler` is "shuffled" or "balanced", which samples all classes equally often. `top_up` adds
+    augmented copies to each class that has less than that share of the largest, until it has that
+    size (0: only classes of fewer than 20 pictures are topped up, to 20 at most). `normalise` brings pictures to mean 0 and standard deviation 1: by the
     statistics of the whole "data", of each "picture", which removes its brightness, or as for the
     "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits
     over each picture and its mirror image, and `zoom` over the picture zoomed in and out by so many
