@@ -175,7 +175,7 @@ def train(
         if distributed.is_writer():
             datasets.write_skipped(held, folder)
         progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
-        try:
+        with to_be_resumed(folder):
             result = loop.train(
                 chosen,
                 held,
@@ -185,12 +185,6 @@ def train(
                 each_epoch=progress.epoch,
                 device=device,
             )
-        except KeyboardInterrupt:
-            if (folder / loop.STATE).exists():
-                raise KeyboardInterrupt(
-                    "The last complete epoch is saved: continue with --resume."
-                ) from None
-            raise
         distributed.leave_to_the_first()
         card, failure = write_run(result, held, folder, model, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
@@ -486,6 +480,21 @@ def logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
             log.flush()
 
         yield tell
+
+
+@contextmanager
+def to_be_resumed(folder: Path) -> Iterator[None]:
+    """Lets an interruption say how the run in `folder` goes on, once an epoch of it is saved."""
+    from training import loop  # noqa: PLC0415
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / loop.STATE).exists():
+            raise KeyboardInterrupt(
+                "The last complete epoch is saved: continue with --resume."
+            ) from None
+        raise
 
 
 def write_run(

@@ -210,11 +210,12 @@ class Recipe(Table, frozen=True, kw_only=True):
     without a lower validation loss).
     `sampler` is "shuffled" or "balanced", which samples all classes equally often. `top_up` adds
     augmented copies to each class that has less than that share of the largest, until it has that
-    size (0: only classes of fewer than 20 pictures are topped up, to 20 at most). `normalise` brings pictures to mean 0 and standard deviation 1: by the
-    statistics of the whole "data", of each "picture", which removes its brightness, or as for the
-    "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits
-    over each picture and its mirror image, and `zoom` over the picture zoomed in and out by so many
-    pixels at each side (0: not at all).
+    size (0: only classes of fewer than 20 pictures are topped up, to 20 at most).
+    `normalise` brings pictures to mean 0 and standard deviation 1: by the statistics of the whole
+    "data", of each "picture", which removes its brightness, or as for the "base", the weights that
+    it goes on from. Test-time augmentation: `mirror` averages the logits over each picture and its
+    mirror image, and `zoom` over the picture zoomed in and out by so many pixels at each side (0:
+    not at all).
     `most_refused` is the share of the validation pictures of any label that a network which rejects
     may refuse by mistake: its threshold follows from it.
     `balance` shifts the class prior of the predictions: 0 keeps that of training, 1 makes all

@@ -11,9 +11,8 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import numpy as np
@@ -37,23 +36,11 @@ from training.optimisers import make_optimiser
 from training.progress import Progress
 from training.recipe import FineTuneRecipe, NetworkRecipe, OptimiserRecipe, Recipe, UpdateRecipe
 
+if TYPE_CHECKING:
+    from reports import Accepted
+
 NONE = "none"  # of the labels
 MOST_TIMES = 100  # that a report is repeated in an epoch
-
-
-class Accepted(Protocol):
-    """A report that the review accepted: the PNG of what the network saw, the label of what it
-    shows, or none where that is none of the labels, who reported it, and when.
-    """
-
-    @property
-    def picture(self) -> bytes: ...  # noqa: D102
-    @property
-    def label(self) -> str | None: ...  # noqa: D102
-    @property
-    def reporter(self) -> str: ...  # noqa: D102
-    @property
-    def created(self) -> datetime: ...  # noqa: D102
 
 
 @dataclass(frozen=True)
@@ -144,15 +131,17 @@ def update(
         before = answers(network, card.thresholds, tested.part, held)
         refusal = hopeless(before, how)
         if not refusal:
-            result = loop.train(
-                tuned(own, how, current),
-                rehearsed(held, learnt, how, own),
-                folder,
-                resume=resume,
-                say=tell,
-                each_epoch=(progress := Progress(folder, resume=resume)).epoch,
-                device=device,
-            )
+            progress = Progress(folder, resume=resume)
+            with api.to_be_resumed(folder):
+                result = loop.train(
+                    tuned(own, how, current),
+                    rehearsed(held, learnt, how, own),
+                    folder,
+                    resume=resume,
+                    say=tell,
+                    each_epoch=progress.epoch,
+                    device=device,
+                )
             after = answers(result.classifier, result.thresholds, tested.part, held)
             refusal = judge(before, after, how, figures)
         if refusal:
@@ -389,7 +378,7 @@ def rehearsed(data: Data, learnt: Reports, how: UpdateRecipe, own: Recipe) -> Da
     part = data.training
     most = min(how.rehearsal, int(own.data.memory * 1e9) // math.prod(part.shape))
     chosen = sample(part.labels, max(most, 1), own.seed % 2**32)
-    start, stop = np.searchsorted(chosen, [data.synthetic.start, data.synthetic.stop]).tolist()
+    start, stop = (int((chosen < at).sum()) for at in (data.synthetic.start, data.synthetic.stop))
     wanted = how.reports / (1 - how.reports) * len(chosen)
     times = min(max(round(wanted / len(learnt)), 1), MOST_TIMES)
     repeated = learnt.part.subset(torch.arange(len(learnt)).repeat(times))
