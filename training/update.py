@@ -106,49 +106,49 @@ def update(
         own = own_recipe(card)
         how = own.update if recipe is None else api.with_changes(recipe).update
         reports, left_out = usable(accepted, card, how.most_each)
-        spec = InputSpec(card.input.shape, card.preprocessing)
-        held = datasets.load(own.data, api.as_paths(data), own.task, spec)
-        if held.labels != card.labels:
-            raise TrainingError(
-                f"the data's labels ({', '.join(held.labels)}) are not those of {name} "
-                f"({', '.join(card.labels)}); give the data that it was trained on"
-            )
-        known = duplicates(reports.part, [held.validation, held.test, *held.others.values()])
-        reports = reports.subset(~known.numpy())
-        left_out["in_its_tests"] = int(known.sum())
         learnt, tested = split(reports, how)
-        check_validation(held, how)
         figures: dict[str, Any] = {
             "from": card.version,
             "learnt": counts(learnt, card.labels),
             "held_back": counts(tested, card.labels),
-            "left_out": {reason: count for reason, count in left_out.items() if count},
+            "left_out": left_out,
         }
         tell(
             f"{name} {card.version}: {len(learnt)} reports to learn from, {len(tested)} held back, "
             f"{sum(left_out.values())} left out"
         )
-        before = answers(network, card.thresholds, tested.part, held)
-        refusal = hopeless(before, how)
-        if not refusal:
-            progress = Progress(folder, resume=resume)
-            with api.to_be_resumed(folder):
-                result = loop.train(
-                    tuned(own, how, current),
-                    rehearsed(held, learnt, how, own),
-                    folder,
-                    resume=resume,
-                    say=tell,
-                    each_epoch=progress.epoch,
-                    device=device,
-                )
-            after = answers(result.classifier, result.thresholds, tested.part, held)
-            refusal = judge(before, after, how, figures)
-        if refusal:
-            figures["refusal"] = refusal
+
+        def refused(reason: str) -> Updated:
+            figures["refusal"] = reason
             report.write_reported(folder, figures)
-            tell(f"Not published: {refusal}")
-            return Updated(folder, figures, refusal)
+            tell(f"Not published: {reason}")
+            return Updated(folder, figures, reason)
+
+        before = right(network, card.thresholds, tested.part, len(card.labels))
+        if reason := hopeless(before, how):
+            return refused(reason)
+        held = original_data(card, own, data)
+        before_apart, learnt = len(learnt), apart(learnt, held)
+        if len(learnt) < before_apart:
+            left_out["in_its_tests"] = before_apart - len(learnt)
+            figures["learnt"] = counts(learnt, card.labels)
+        check_validation(held, how)
+        present = Answers.of(network, card.thresholds, held)
+        progress = Progress(folder, resume=resume)
+        with api.to_be_resumed(folder):
+            result = loop.train(
+                tuned(own, how, current),
+                rehearsed(held, learnt, how, own),
+                folder,
+                resume=resume,
+                say=tell,
+                each_epoch=progress.epoch,
+                device=device,
+            )
+        after = right(result.classifier, result.thresholds, tested.part, len(card.labels))
+        new = Answers.of(result.classifier, result.thresholds, held)
+        if reason := judge(Paired.of(before, after), present.beside(new), how, figures):
+            return refused(reason)
         made = replace(result, recipe=own)
         card, failure = api.write_run(made, held, folder, name, progress, reported=figures)
         updated = Updated(folder, figures, card=card, report_failure=failure)
@@ -167,6 +167,18 @@ def own_recipe(card: Card) -> Recipe:
             f"its card is too old ({error}); train a model on the reports that `glimpse reports "
             "export` writes"
         ) from error
+
+
+def original_data(card: Card, own: Recipe, data: Places | None) -> Data:
+    """The data that the model of `card` was trained on; raises `TrainingError`."""
+    spec = InputSpec(card.input.shape, card.preprocessing)
+    held = datasets.load(own.data, api.as_paths(data), own.task, spec)
+    if held.labels != card.labels or held.rejects != card.rejects:
+        raise TrainingError(
+            f"the data's labels ({', '.join(held.labels)}) are not those of {card.name} "
+            f"({', '.join(card.labels)}); give the data that it was trained on"
+        )
+    return held
 
 
 def usable(
@@ -258,6 +270,19 @@ def counts(reports: Reports, labels: list[str]) -> dict[str, Any]:
     }
 
 
+def apart(learnt: Reports, data: Data) -> Reports:
+    """The reports without pictures that test the model anyway; raises `TrainingError` where none
+    are left.
+    """
+    known = duplicates(learnt.part, [data.validation, data.test, *data.others.values()])
+    if known.all():
+        raise TrainingError(
+            "all reports to learn from show pictures of the validation or the test part; wait for "
+            "others"
+        )
+    return learnt.subset(~known.numpy())
+
+
 def check_validation(data: Data, how: UpdateRecipe) -> None:
     """Raises `TrainingError` where the validation part is too small for the gate."""
     count = int((data.validation.labels < len(data.labels)).sum())
@@ -271,62 +296,71 @@ def check_validation(data: Data, how: UpdateRecipe) -> None:
         )
 
 
+def right(network: nn.Module, thresholds: Mapping[str, float], part: Part, labels: int) -> Mask:
+    """Which pictures of `part` a network that knows so many `labels` gets right as it is served:
+    the label, or the verdict that a picture shows none of them.
+    """
+    own, none = loop.split_scores(loop.predict(network, part), labels)
+    is_refused = none > thresholds.get(NONE, 1.0)
+    is_found = (own.argmax(1) == part.labels) & ~is_refused
+    mask: Mask = torch.where(part.labels == labels, is_refused, is_found).numpy()
+    return mask
+
+
 @dataclass(frozen=True)
 class Answers:
-    """What a version gets right: of the `reports` held back, with its verdict; of the `validation`
-    pictures of a label, the label; and of the `others` in that part, that they are none.
+    """What a version gets right of the validation part: the label of the pictures of one, whatever
+    its verdict, as its accuracy is counted; and that the `others` show none.
     """
 
-    reports: Mask
     validation: Mask
     others: Mask
 
-
-def answers(
-    network: nn.Module, thresholds: Mapping[str, float], reports: Part, data: Data
-) -> Answers:
-    """What a network with a card's `thresholds` gets right."""
-    count, threshold = len(data.labels), thresholds.get(NONE, 1.0)
-
-    def right(part: Part) -> tuple[Mask, Mask, Mask]:
+    @classmethod
+    def of(cls, network: nn.Module, thresholds: Mapping[str, float], data: Data) -> Answers:
+        """Of a network with a card's `thresholds`."""
+        count, part = len(data.labels), data.validation
         own, none = loop.split_scores(loop.predict(network, part), count)
-        refused, shows_none = none > threshold, part.labels == count
-        found = own.argmax(1) == part.labels
-        return found.numpy(), refused.numpy(), shows_none.numpy()
+        is_other = part.labels == count
+        is_found = (own.argmax(1) == part.labels)[~is_other]
+        return cls(is_found.numpy(), (none > thresholds.get(NONE, 1.0))[is_other].numpy())
 
-    found, refused, shows_none = right(reports)
-    held, caught, others = right(data.validation)
-    return Answers(np.where(shows_none, refused, found & ~refused), held[~others], caught[others])
+    def beside(self, new: Answers) -> tuple[Paired, Paired]:
+        """Beside those of a new version: of the pictures of a label, and of the others."""
+        return Paired.of(self.validation, new.validation), Paired.of(self.others, new.others)
 
 
-def hopeless(before: Answers, how: UpdateRecipe) -> str:
-    """Why no new version could pass, if the present one has so few mistakes."""
-    wrong, fewest = int((~before.reports).sum()), gate.fewest_won(how.level)
+def hopeless(before: Mask, how: UpdateRecipe) -> str:
+    """Why no new version could pass, if the present one is right on almost all reports."""
+    wrong, fewest = int((~before).sum()), gate.fewest_won(how.level)
     if wrong >= fewest:
         return ""
     return (
-        f"the present version is right on all but {wrong} of the {len(before.reports)} reports "
-        f"held back, and a better one is told by {fewest} at least; wait for more reports"
+        f"the present version is right on all but {wrong} of the {len(before)} reports "
+        f"held back: too few mistakes to tell a better one by ({fewest} at least)"
     )
 
 
-def judge(before: Answers, after: Answers, how: UpdateRecipe, figures: dict[str, Any]) -> str:
+def judge(
+    reports: Paired,
+    original: tuple[Paired, Paired],
+    how: UpdateRecipe,
+    figures: dict[str, Any],
+) -> str:
     """The gate: why the new version may not be published, or nothing; adds to the `figures`.
 
-    It must be better on the reports held back, by McNemar's exact test, and its accuracy on the
-    validation part must be worse by less than `most_loss`, by Tango's test. Of the pictures of none
-    of the labels, it must not catch significantly fewer.
+    It must be better on the reports held back, by McNemar's exact test, and of the `original`
+    validation part its accuracy must be worse by less than `most_loss`, by Tango's test. Of the
+    pictures of none of the labels, it must not catch significantly fewer.
     """
-    reports = Paired.of(before.reports, after.reports)
-    validation = Paired.of(before.validation, after.validation)
-    others = Paired.of(before.others, after.others)
+    validation, others = original
     figures["test"] = {**asdict(reports), "p": reports.p_better}
     figures["validation"] = {
         **asdict(validation),
         "p": validation.p_loses(how.most_loss),
         "most_lost": validation.most_lost(how.level),
     }
-    if len(before.others):
+    if others.count:
         figures["others"] = {**asdict(others), "p_worse": others.p_worse}
     figures |= {"level": how.level, "most_loss": how.most_loss}
     if reports.p_better > how.level:
