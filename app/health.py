@@ -44,5 +44,5 @@ def ready() -> Response:
     default = current_app.config["DEFAULT_MODEL"]
     is_ready = default in held.ready
     missing = {} if is_ready else {default: "not in the store; set GLIMPSE_DEFAULT_MODEL"}
-    answer = Readiness(is_ready, list(held.ready), missing | held.unavailable)
+    answer = Readiness(is_ready, list(held.ready), missing | held.left_out)
     return json_response(answer, 200 if is_ready else 503)
