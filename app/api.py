@@ -159,7 +159,7 @@ def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
         files, fields = form.read(content)
         _check_count(len(files))
         body: dict[str, Any] = {**fields}
-        uploads = [Upload(file.content, _filename(file.filename)) for file in files]
+        uploads = [Upload(file.content, filename(file.filename)) for file in files]
         uploads = uploads or _json_uploads(body)
     elif kind == "application/json":
         body = parse_json(content)
@@ -188,7 +188,7 @@ def _check_count(count: int) -> None:
         raise TooLarge(f"The request holds {count} images; at most {most} are allowed. Send fewer.")
 
 
-def _filename(name: str | None) -> str | None:
+def filename(name: str | None) -> str | None:
     """The last part of a path, without control characters, or none."""
     name = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(sign for sign in name if unicodedata.category(sign)[0] != "C")[:255] or None

@@ -25,6 +25,8 @@ DEFAULTS: dict[str, int | str] = {
     "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
     "EMBED_ORIGINS": "",  # origins of pages elsewhere that may show /embed in a frame
+    "REPORTS": "",  # the URL of a database for what people report about answers
+    "REPORTS_EACH": 200,  # reports of one client that are kept at a time
     "TRACES": "",  # the address of an OpenTelemetry collector
     "PROXY": "none",  # where a client's address comes from: the others trust a proxy's header
 }

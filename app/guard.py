@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.errors import TooManyRequests, Unauthorised
@@ -32,6 +32,7 @@ HEADERS = {
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GUARDED = (
     "/api/predict",
+    "/api/reports",
     "/v2/models/",
     "/models/",
     "/inside/",
@@ -117,7 +118,7 @@ def _add_headers(response: Response) -> Response:
 
 
 def _is_guarded() -> bool:
-    return request.method == "POST" and request.path.startswith(GUARDED)
+    return request.method in ("POST", "DELETE") and request.path.startswith(GUARDED)
 
 
 def _key_check(setting: str) -> Callable[[], None]:
@@ -132,15 +133,29 @@ def _key_check(setting: str) -> Callable[[], None]:
     def check() -> None:
         if not _is_guarded():
             return
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            key = request.headers.get("X-API-Key", "")
-        given = hashlib.sha256(key.strip().encode()).hexdigest()
+        given = _key_digest()
         # All are compared, each in constant time, so that timing reveals nothing about a key.
         if not sum(hmac.compare_digest(given, digest) for digest in digests):
             raise Unauthorised
 
     return check
+
+
+def _key_digest() -> str:
+    """The SHA-256 of the key that the request gives."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        key = request.headers.get("X-API-Key", "")
+    return hashlib.sha256(key.strip().encode()).hexdigest()
+
+
+def sender() -> str:
+    """Whose requests belong together: those of a key where keys are required, else those of an
+    address.
+    """
+    if current_app.config["API_KEYS"]:
+        return f"key {_key_digest()}"
+    return f"address {_client(request.remote_addr or 'unknown')}"
 
 
 def _client(address: str) -> str:

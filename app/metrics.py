@@ -33,6 +33,7 @@ SECONDS = Histogram(
 )
 PREDICTIONS = Counter("glimpse_predictions", "Subjects classified", ["model", "label"])
 PROBLEMS = Counter("glimpse_problems", "Problems in answers", ["type"])
+REPORTS = Counter("glimpse_reports", "Reports received", ["model", "version", "kind"])
 LOAD_SECONDS = Gauge(
     "glimpse_model_load_seconds",
     "Seconds that loading and warming a model took",
