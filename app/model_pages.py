@@ -9,7 +9,7 @@ from flask import Blueprint, current_app, render_template, request, url_for
 from msgspec import Meta
 
 from app import charts, comparison
-from app.evaluation import accuracy, told
+from app.evaluation import accuracy, reported, told
 from app.facts import facts, name_of
 from app.models import Model, models, store_option
 from app.texts import keep_language, label, of_task
@@ -61,6 +61,7 @@ def show(name: str) -> str | tuple[str, int]:
         command=command(card),
         recalls_shown=RECALLS,
         smoothed_until=smoothed_until(card),
+        reported=reported(card),
     )
 
 

@@ -14,6 +14,7 @@ import torch
 from PIL import Image
 
 import model_store
+from app import create_app
 from reports import SAID, Accepted, Sent, open_database
 from training import cli, gate, loop, train
 from training.errors import TrainingError
@@ -273,3 +274,14 @@ def test_a_loss_of_the_bound_itself_seldom_passes():
     assert Paired(same, 0, 0, 0, 0).p_loses(0.001) <= 0.05
     assert Paired(same - 1, 0, 0, 0, 0).p_loses(0.001) > 0.05
     assert Paired(5000, 0, 0, 2, 9).most_lost(0.05) > 7 / 5000
+
+
+def test_the_models_page_shows_what_people_reported(place):
+    run(place, accepted(60, reporters=8))
+    client = create_app({"MODEL_STORE": str(place / "store")}).test_client()
+    page = client.get("/models/shades").get_data(as_text=True)
+    told = model_store.read_card(model_store.current_folder(place / "store" / "shades")).metrics
+    assert "What people reported" in page
+    count = told["reports"]["held_back"]["count"]
+    cells = f"<td>{count}</td><td>0</td><td>{told['reports']['test']['after']}</td>"
+    assert cells in page.partition("Reports held back")[2]
