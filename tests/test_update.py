@@ -16,7 +16,7 @@ from PIL import Image
 import model_store
 from app import create_app
 from reports import SAID, Accepted, Sent, open_database
-from training import cli, gate, loop, train
+from training import cli, gate, loop, report, train
 from training.errors import TrainingError
 from training.gate import Paired
 from training.recipe import UpdateRecipe
@@ -24,6 +24,14 @@ from training.update import split, update, usable
 
 SIZE = 16
 UPDATE = "update = { epochs = 6, lr = 1.0, most_loss = 0.15, reports = 0.4 }"
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _undrawn():
+    """The reports have no pictures: drawing them takes longer than training, and other tests do."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(report, "_save", lambda figure, _file: report.plt.close(figure))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -116,6 +124,10 @@ def test_what_people_reported_is_learnt_and_the_new_version_is_served(place, cap
     assert told["test"]["before"] == 0
     assert told["test"]["after"] == told["test"]["won"] == told["held_back"]["count"]
     assert "What people reported" in (folder / "report.txt").read_text("utf-8")
+    client = create_app({"MODEL_STORE": str(place / "store")}).test_client()
+    page = client.get("/models/shades").get_data(as_text=True)
+    cells = f"<td>{told['held_back']['count']}</td><td>0</td><td>{told['test']['after']}</td>"
+    assert cells in page.partition("Reports held back")[2]
     assert card.recipe["optimiser"]["options"] == {"lr": 0.01}
     picture = torch.from_numpy(checked(np.random.default_rng(9)))[None, None]
     assert card.labels[int(module(picture).argmax())] == "dark"
@@ -274,14 +286,3 @@ def test_a_loss_of_the_bound_itself_seldom_passes():
     assert Paired(same, 0, 0, 0, 0).p_loses(0.001) <= 0.05
     assert Paired(same - 1, 0, 0, 0, 0).p_loses(0.001) > 0.05
     assert Paired(5000, 0, 0, 2, 9).most_lost(0.05) > 7 / 5000
-
-
-def test_the_models_page_shows_what_people_reported(place):
-    run(place, accepted(60, reporters=8))
-    client = create_app({"MODEL_STORE": str(place / "store")}).test_client()
-    page = client.get("/models/shades").get_data(as_text=True)
-    told = model_store.read_card(model_store.current_folder(place / "store" / "shades")).metrics
-    assert "What people reported" in page
-    count = told["reports"]["held_back"]["count"]
-    cells = f"<td>{count}</td><td>0</td><td>{told['reports']['test']['after']}</td>"
-    assert cells in page.partition("Reports held back")[2]
