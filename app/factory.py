@@ -17,6 +17,7 @@ from app import (
     metrics,
     texts,
     traces,
+    trial,
 )
 from app.api import api
 from app.config import DEFAULTS, settings
@@ -57,7 +58,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
         (only,) = held.ready
         if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
             app.config["DEFAULT_MODEL"] = only
-    for part in (assets, body, errors, metrics, texts, guard):
+    for part in (assets, body, errors, metrics, texts, guard, trial):
         part.register(app)
     traces.register(app)
     for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):

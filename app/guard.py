@@ -143,7 +143,7 @@ def _key_check(setting: str) -> Callable[[], None]:
     return check
 
 
-def _client(address: str) -> str:
+def client_of(address: str) -> str:
     """Whose requests are counted together: an IPv6 client has a whole network of 64 bits."""
     try:
         found = ip_address(address)
@@ -179,7 +179,7 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         ) from error
 
     def check() -> None:
-        client = _client(request.remote_addr or "unknown")
+        client = client_of(request.remote_addr or "unknown")
         if _is_guarded() and (wait := hit(client)):
             raise TooManyRequests(client, limit, ceil(wait))
 
