@@ -207,8 +207,9 @@ def protocol_server() -> Response:
 @protocol.post("/repository/index")
 @documented(list[IndexEntry])
 def repository_index() -> Response:
-    """The models of the store, with their versions: the others are loaded when asked for."""
+    """The models of the store and their versions."""
     held = models()
+    # A version that does not serve is ready, too: it is loaded when it is asked for.
     ready = [
         IndexEntry(name, "READY", version)
         for name, model in held.ready.items()

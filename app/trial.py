@@ -181,7 +181,8 @@ class Trials:
             return None
         if current.card.version == trial.version:
             trial.reason = trial.misfit = ""
-            trial.model, trial.seen = None, (0, 0)  # one copy of it is enough
+            trial.model = None  # one copy of it is enough
+            trial.looked, trial.seen = -math.inf, (0, 0)
             return None
         other = trial.model or self._load(trial)
         if other is None:
