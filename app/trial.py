@@ -187,6 +187,7 @@ class Trials:
         other = trial.model or self._load(trial)
         if other is None:
             return None
+        trial.reason = ""
         if trial.compared_to is not current:
             trial.misfit = _misfit(trial, other.card, current.card)
             trial.compared_to = current
