@@ -112,7 +112,7 @@ def predict_route() -> Response:
 def list_models() -> Response:
     """List the models that can be used, and why the others cannot."""
     held = models()
-    unavailable = [Unavailable(name, reason) for name, reason in held.unavailable.items()]
+    unavailable = [Unavailable(name, reason) for name, reason in held.left_out.items()]
     return json_response(Cards([model.card for model in held.ready.values()], unavailable))
 
 

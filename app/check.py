@@ -155,7 +155,7 @@ def _models(app: Flask) -> Iterator[Finding]:
             yield MISSING if name == default else WARNING, f"model {name}: {reason}"
         else:
             yield OK, f"model {name} {model.card.version}: verified, warm, answers"
-    for name, reason in held.unavailable.items():
+    for name, reason in held.left_out.items():
         yield MISSING if name == default else WARNING, f"model left out: {reason}"
     known = [*held.ready, *held.unavailable]
     store, names = app.config["MODEL_STORE"], ", ".join(known) or "no model"

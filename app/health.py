@@ -45,7 +45,6 @@ def ready() -> Response:
     default = current_app.config["DEFAULT_MODEL"]
     is_ready = default in held.ready
     missing = {} if is_ready else {default: "not in the store; set GLIMPSE_DEFAULT_MODEL"}
-    answer = Readiness(
-        is_ready, list(held.ready), missing | held.unavailable | trials().unavailable
-    )
+    unavailable = missing | held.left_out | trials().unavailable
+    answer = Readiness(is_ready, list(held.ready), unavailable)
     return json_response(answer, 200 if is_ready else 503)

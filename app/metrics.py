@@ -53,6 +53,12 @@ LOAD_SECONDS = Gauge(
     ["model"],
     multiprocess_mode="max",
 )
+REFUSED = Gauge(
+    "glimpse_model_refused",
+    "Whether a chosen version of a model cannot be used, and another serves in its place",
+    ["model", "version"],
+    multiprocess_mode="mostrecent",
+)
 
 
 def register(app: Flask) -> None:

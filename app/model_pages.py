@@ -37,13 +37,13 @@ def index() -> str:
         (each.card, accuracy(each.card), (m := each.report.matrix) and charts.fingerprint(m))
         for each in models().ready.values()
     ]
-    return render_template("models.html", models=ready, unavailable=models().unavailable)
+    return render_template("models.html", models=ready, unavailable=models().left_out)
 
 
 @model_pages.get("/<name>")
 def show(name: str) -> str | tuple[str, int]:
     """A model's page, or why it cannot be used."""
-    if reason := models().unavailable.get(name):
+    if reason := models().left_out.get(name):
         return render_template("model.html", name=name, reason=reason), 503
     model = models().get(name)
     card = model.card

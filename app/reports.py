@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from model_store import Card
+from model_store import Card, title
 
 MOST_MISTAKES = 5  # in words beside a matrix
 MOST_CONFUSIONS = 20  # in place of one
@@ -140,7 +140,7 @@ def _read(file: Path, kind: Any, otherwise: Any) -> Any:
         return otherwise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning(
-            "%s/%s is invalid and left out of its page: %s", file.parent.name, file.name, error
+            "%s/%s is invalid and left out of its page: %s", title(file.parent), file.name, error
         )
         return otherwise
 

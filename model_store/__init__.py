@@ -11,6 +11,7 @@ from model_store.onnx_file import (
     load_onnx_heat,
 )
 from model_store.onnx_layers import Node, load_onnx_layers
+from model_store.probe import PROBE, check_probe, write_probe
 from model_store.store import (
     CARD,
     CHECKPOINT,
@@ -18,6 +19,7 @@ from model_store.store import (
     VERSIONS,
     StoreError,
     folders,
+    is_model_folder,
     load,
     model_name,
     read_card,
@@ -47,6 +49,7 @@ __all__ = [
     "ONNX_FILE",
     "PICTURES",
     "PROBABILITIES",
+    "PROBE",
     "ROOT",
     "VERSIONS",
     "Card",
@@ -55,9 +58,11 @@ __all__ = [
     "Node",
     "StoreError",
     "add_version",
+    "check_probe",
     "current_folder",
     "current_version",
     "folders",
+    "is_model_folder",
     "load",
     "load_onnx",
     "load_onnx_heat",
@@ -73,4 +78,5 @@ __all__ = [
     "use",
     "version_folder",
     "versions",
+    "write_probe",
 ]

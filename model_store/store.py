@@ -34,8 +34,12 @@ def folders(root: Path = ROOT) -> list[Path]:
     """
     if not root.is_dir():
         return []
-    told = (CARD, CHECKPOINT, VERSIONS)
-    return sorted(path for path in root.iterdir() if not names(path).isdisjoint(told))
+    return sorted(filter(is_model_folder, root.iterdir()))
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a model's files are there, or versions of it."""
+    return not names(path).isdisjoint((CARD, CHECKPOINT, VERSIONS))
 
 
 def names(folder: Path) -> set[str]:
