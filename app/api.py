@@ -22,6 +22,7 @@ from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
 from app.predict import Options, Upload, predict, work
+from app.trial import trials
 from model_store import Card
 from tasks.decode import FORMAT_NAMES
 from tasks.problems import Problem, TooLarge, UnreadableImage, UnsupportedMediaType
@@ -83,7 +84,7 @@ def predict_route() -> Response:
     """Classifies the pictures of a request."""
     started = time.perf_counter()
     uploads, given = received(_read)
-    model = models().get(_name(given))
+    model = trials().answering(_name(given))
     parameters = _parameters(given, model)
     asked = options(
         top_k=parameters.top_k or None,
@@ -92,8 +93,8 @@ def predict_route() -> Response:
         explain=parameters.explain,
         explained=model.card.labels.index(parameters.label) if parameters.label else None,
     )
-    results = predict(model, uploads, asked)
-    count_results(model.card.name, results)
+    results = predict(model, uploads, asked, trials().watch(model))
+    count_results(model.card, results)
     ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
     return json_response(
         Predictions(

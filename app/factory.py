@@ -19,6 +19,7 @@ from app import (
     reporting,
     texts,
     traces,
+    trial,
 )
 from app.api import api
 from app.config import DEFAULTS, settings
@@ -58,7 +59,7 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
         (only,) = held.ready
         if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
             app.config["DEFAULT_MODEL"] = only
-    for part in (assets, body, errors, metrics, models, texts, guard, reporting):
+    for part in (assets, body, errors, metrics, models, texts, guard, reporting, trial):
         part.register(app)
     traces.register(app)
     for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):

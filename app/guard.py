@@ -155,10 +155,10 @@ def sender() -> str:
     """
     if current_app.config["API_KEYS"]:
         return f"key {_key_digest()}"
-    return f"address {_client(request.remote_addr or 'unknown')}"
+    return f"address {client_of(request.remote_addr or 'unknown')}"
 
 
-def _client(address: str) -> str:
+def client_of(address: str) -> str:
     """Whose requests are counted together: an IPv6 client has a whole network of 64 bits."""
     try:
         found = ip_address(address)
@@ -194,7 +194,7 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         ) from error
 
     def check() -> None:
-        client = _client(request.remote_addr or "unknown")
+        client = client_of(request.remote_addr or "unknown")
         if _is_guarded() and (wait := hit(client)):
             raise TooManyRequests(client, limit, ceil(wait))
 

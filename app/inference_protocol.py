@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,14 +18,16 @@ from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
+import model_store
 from app.answers import Count, Score, documented, json_response
 from app.body import SMALL, decompressed, whole_body
 from app.engines import ENGINES
-from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter
 from app.metrics import PREDICTIONS
 from app.models import Model, models
 from app.predict import MOST_SUBJECTS, classify, work
 from app.scheduler import Turn
+from app.trial import trials
 from tasks.problems import TooLarge
 
 protocol = Blueprint("inference_protocol", __name__, url_prefix="/v2")
@@ -204,9 +207,14 @@ def protocol_server() -> Response:
 @protocol.post("/repository/index")
 @documented(list[IndexEntry])
 def repository_index() -> Response:
-    """The models of the store."""
+    """The models of the store and their versions."""
     held = models()
-    ready = [IndexEntry(name, "READY", model.card.version) for name, model in held.ready.items()]
+    # A version that does not serve is ready, too: it is loaded when it is asked for.
+    ready = [
+        IndexEntry(name, "READY", version)
+        for name, model in held.ready.items()
+        for version in _versions(model)
+    ]
     others = [
         IndexEntry(name, "UNAVAILABLE", reason=reason) for name, reason in held.unavailable.items()
     ]
@@ -246,7 +254,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
     return json_response(
         ModelMetadata(
             card.name,
-            [card.version],
+            _versions(model),
             ENGINES["onnx"].platform if card.onnx_only else models().platform,
             [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
             [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
@@ -268,7 +276,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
 )
 def infer(name: str, version: str | None = None) -> Response:
     """Classify a tensor of pictures."""
-    model = _model(name, version)
+    model = _model(name, version) if version else trials().answering(name)
     content = whole_body()
     seconds, patience = current_app.config["MAX_SECONDS"], current_app.config["MAX_WAIT"]
     encoding = request.headers.get("Content-Encoding", "identity").lower()
@@ -316,12 +324,13 @@ def _output(
 
 
 def _model(name: str, version: str | None) -> Model:
-    model = models().get(name)
-    if version not in (None, model.card.version):
-        raise UnknownModel(
-            f"The model {model.card.name} has no such version; it has {model.card.version}."
-        )
-    return model
+    return models().get(f"{name}@{version}" if version else name)
+
+
+def _versions(model: Model) -> list[str]:
+    """The versions of a model that can be asked for, oldest first."""
+    folder = Path(current_app.config["MODEL_STORE"]) / model.card.name
+    return list(dict.fromkeys([*model_store.versions(folder), model.card.version]))
 
 
 def _infer(content: bytes, model: Model, turn: Turn) -> tuple[InferRequest, NDArray[np.float32]]:
