@@ -21,6 +21,7 @@ DEFAULTS: dict[str, int | str] = {
     "FACE_MODEL": "emotions",  # the model of the page /faces
     "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
     "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
+    "REVIEW_KEYS": "",  # SHA-256 digests of the keys that the page /review requires
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
     "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API

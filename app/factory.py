@@ -15,6 +15,7 @@ from app import (
     guard,
     inside_page,  # noqa: F401 (its routes are those of `pages`)
     metrics,
+    review,
     texts,
     traces,
 )
@@ -62,4 +63,5 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     traces.register(app)
     for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
+    review.register(app)
     return app

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -58,7 +58,9 @@ def register(app: Flask) -> None:
         app.config["RATE_STORAGE"],
         lambda: database(app),
     )
-    if app.config["REPORTS"]:
+    if app.config.get("REPORTS"):
+        from reports import Database
+        app.extensions.setdefault("reports", Database(app.config["REPORTS"]))
         app.extensions["sign_in"] = sign_in
         app.register_blueprint(review)
 
@@ -190,7 +192,7 @@ def show() -> str:
         best = max(names, key=lambda name: (names[name] > 0, name == preferred, names[name]))
         view = replace(view, model=best, label="")
     status, kind = _queue(view.tab)
-    rows = database().outline(view.model, status, kind, MOST)
+    rows = database().queue(view.model, status, kind, MOST)
     choices = _choices(view.model, rows)
     of_labels = Counter(in_form(_label(row)) for row in rows)
     if view.label:
@@ -198,7 +200,7 @@ def show() -> str:
     order = {value: place for place, (value, _, _) in enumerate(choices)}
     if view.tab != "unsure":  # those are by entropy
         rows = sorted(rows, key=lambda row: order[in_form(_label(row))])
-    groups = list(alike(rows, -1 if view.apart else ALIKE))
+    groups = alike(rows, -1 if view.apart else ALIKE)
     last = max(1, -(-len(groups) // EACH))
     view = replace(view, page=min(view.page, last))
     part = groups[EACH * (view.page - 1) : EACH * view.page]
@@ -315,20 +317,25 @@ def _label(row: Outline) -> str | None:
     return row.predicted if row.kind == "unsure" and row.said is None else row.said
 
 
-def alike(rows: Iterable[Outline], most: int) -> Iterator[list[Outline]]:
+def alike(rows: Sequence[Outline], most: int) -> list[list[Outline]]:
     """The rows in groups of one label and of hashes that differ from the first's in `most` bits.
 
     A group stands where its first row stood.
     """
-    left = {row.id: row for row in rows}
-    hashes = {row.id: np.uint64(row.likeness) for row in left.values()}
-    while left:
-        first = next(iter(left.values()))
-        label = _label(first)
-        ids = [row.id for row in left.values() if _label(row) == label]
-        bits = np.bitwise_count(np.array([hashes[each] for each in ids]) ^ hashes[first.id])
-        near = {each for each, count in zip(ids, bits, strict=True) if count <= most}
-        yield [left.pop(each) for each in (first.id, *(near - {first.id}))]
+    of_label: dict[str | None, list[Outline]] = {}
+    for row in rows:
+        of_label.setdefault(_label(row), []).append(row)
+    groups: dict[int, list[Outline]] = {}
+    for same in of_label.values():
+        hashes = np.array([row.likeness for row in same], np.uint64)
+        left = np.ones(len(same), bool)
+        for place, row in enumerate(same):
+            if left[place]:
+                near = left & (np.bitwise_count(hashes ^ hashes[place]) <= most)
+                near[place] = True
+                left &= ~near
+                groups[row.id] = [same[each] for each in np.flatnonzero(near)]
+    return [groups[row.id] for row in rows if row.id in groups]
 
 
 def source(report: Report) -> str:

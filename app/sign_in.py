@@ -77,7 +77,7 @@ class SignIn:
         """The request's; a new one, not signed in, for a cookie that is forged, old or missing."""
         try:
             found = Session(*self._serializer().loads(request.cookies.get(COOKIE, ""), LASTS))
-        except BadData:
+        except (BadData, TypeError):  # or of another version
             return Session.begin()
         if found.key and (
             found.key not in map(self._name, self.digests)  # it was taken out of the settings
@@ -118,7 +118,7 @@ class SignIn:
         """Gives the browser the session's cookie."""
         response.set_cookie(
             COOKIE,
-            self._serializer().dumps([session.key, session.nonce]),
+            self._serializer().dumps([session.key, session.round, session.nonce]),
             max_age=LASTS,
             secure=True,
             httponly=True,
