@@ -9,9 +9,9 @@ from flask import Blueprint, current_app, render_template, request, url_for
 from msgspec import Meta
 
 from app import charts, comparison
+from app.evaluation import accuracy, told
 from app.facts import facts, name_of
 from app.models import Model, models, store_option
-from app.reports import accuracy, told
 from app.texts import keep_language, label, of_task
 from model_store import ROOT, Card
 

@@ -15,8 +15,8 @@ import model_store
 import tasks
 from app.engines import Engine, Explainer, Load, Network
 from app.errors import UnknownModel
+from app.evaluation import Report, read_report
 from app.metrics import LOAD_SECONDS
-from app.reports import Report, read_report
 from model_store import Card, StoreError
 from tasks import InputSpec, Task, UnknownTaskError
 from tasks.problems import NotReady

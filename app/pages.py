@@ -17,10 +17,10 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
+from app.evaluation import recalls
 from app.guard import embeddable
 from app.models import Model, models, store_option
 from app.openapi import EVERYWHERE, SAMPLE, document
-from app.reports import recalls
 from app.texts import keep_language, label, number, t
 from model_store import Card
 
