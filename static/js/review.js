@@ -61,7 +61,10 @@ function chosen() {
   return activeElement?.name === "ids" ? [activeElement] : [];
 }
 
-const reports = (picked) => picked.reduce((sum, box) => sum + box.value.split(",").length, 0);
+/** How many reports some pictures stand for. */
+function reports(picked) {
+  return picked.reduce((sum, box) => sum + box.value.split(",").length, 0);
+}
 
 function tell() {
   const count = reports(ticked());
@@ -193,23 +196,27 @@ function leave(shots) {
     places.set(numbers(shot), { shot, list: shot.parentElement, next });
     shot.querySelector("[name=ids]").checked = false;
     shot.remove();
-    count(shot, -1);
+    tally(shot, -1);
   }
   const next = all.slice(last + 1).find((box) => box.isConnected) ?? boxes().at(-1);
   next?.focus();
   tell();
 }
 
-const numbers = (shot) => shot.querySelector("[name=ids]").value;
+/** The numbers of a picture's reports. */
+function numbers(shot) {
+  return shot.querySelector("[name=ids]").value;
+}
 
 /** Counts a picture's reports in, or out, above its list. */
-function count(shot, sign) {
+function tally(shot, sign) {
   const section = places.get(numbers(shot)).list.closest("section");
-  const tally = section.querySelector(".tally");
   section.hidden = !section.querySelector(".shot");
-  if (!tally) return;
-  tally.dataset.count = Number(tally.dataset.count) + sign * reports([shot.querySelector("[name=ids]")]);
-  tally.textContent = number(Number(tally.dataset.count));
+  const told = section.querySelector(".tally");
+  if (!told) return;
+  const count = Number(told.dataset.count) + sign * reports([shot.querySelector("[name=ids]")]);
+  told.dataset.count = count;
+  told.textContent = number(count);
 }
 
 /** Puts pictures back where they were. */
@@ -218,7 +225,7 @@ function putBack(shots) {
     const { list, next } = places.get(numbers(shot));
     if (next?.parentElement === list) next.before(shot);
     else list.append(shot);
-    count(shot, 1);
+    tally(shot, 1);
   }
   shots[0]?.querySelector("[name=ids]").focus();
   tell();
