@@ -22,6 +22,7 @@ DEFAULTS: dict[str, int | str] = {
     "TRIAL": "",  # versions that are tried, such as digits@VERSION:10% or digits@VERSION:shadow
     "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
     "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
+    "REVIEW_KEYS": "",  # SHA-256 digests of the keys that the page /review requires
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
     "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API

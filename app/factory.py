@@ -17,6 +17,7 @@ from app import (
     metrics,
     models,
     reporting,
+    review,
     texts,
     traces,
     trial,
@@ -64,4 +65,5 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     traces.register(app)
     for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
+    review.register(app)
     return app
