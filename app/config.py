@@ -19,7 +19,7 @@ DEFAULTS: dict[str, int | str] = {
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # for requests that name none
     "FACE_MODEL": "emotions",  # the model of the page /faces
-    "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
+    "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for the best that is installed
     "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
     "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port

@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 
 from app.answers import Count, Score, documented, json_response
 from app.body import SMALL, decompressed, whole_body
-from app.engines import ENGINES
 from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
 from app.metrics import PREDICTIONS
 from app.models import Model, models
@@ -247,7 +246,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
         ModelMetadata(
             card.name,
             [card.version],
-            ENGINES["onnx"].platform if card.onnx_only else models().platform,
+            model.platform,
             [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
             [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
             ModelParameters(card.labels),

@@ -13,7 +13,7 @@ from flask import current_app
 from numpy.typing import NDArray
 
 import model_store
-from app.engines import ENGINES
+from app.engines import TORCH
 from app.models import models
 from model_store import Card
 from tasks.base import Pixels
@@ -68,7 +68,7 @@ class Inside:
 def inside(card: Card) -> Inside:
     """The network of a ready model, loaded when it is first asked for; raises `NotReady`."""
     folder = Path(current_app.config["MODEL_STORE"]) / card.name
-    by_torch = models().platform == ENGINES["torch"].platform and not card.onnx_only
+    by_torch = models().get(card.name).platform == TORCH
     try:
         found = _opened(folder, card.version, by_torch)
     except model_store.StoreError as error:

@@ -13,7 +13,7 @@ from flask import current_app
 
 import model_store
 import tasks
-from app.engines import Engine, Explainer, Load, Network
+from app.engines import Engine, Explainer, Network
 from app.errors import UnknownModel
 from app.metrics import LOAD_SECONDS
 from app.reports import Report, read_report
@@ -35,6 +35,7 @@ class Model:
     spec: InputSpec
     network: Network
     explainer: Explainer
+    platform: str  # what runs the network
     report: Report
 
 
@@ -42,13 +43,12 @@ class Models:
     """All models of a store: those that can be used, and why the others cannot."""
 
     def __init__(self, root: Path, engine: Engine) -> None:
-        self.platform = engine.platform
         self.ready: dict[str, Model] = {}
         self.unavailable: dict[str, str] = {}
         for folder in model_store.folders(root):
             started = time.perf_counter()
             try:
-                self.ready[folder.name] = _load(folder, engine.load)
+                self.ready[folder.name] = _load(folder, engine)
                 LOAD_SECONDS.labels(folder.name).set(time.perf_counter() - started)
             except StoreError as error:
                 log.warning("model left out: %s", error)
@@ -83,9 +83,9 @@ def store_option() -> str:
     return "" if is_shipped else " --store STORE"
 
 
-def _load(folder: Path, load: Load) -> Model:
+def _load(folder: Path, engine: Engine) -> Model:
     try:
-        network, explainer, card = load(folder)
+        network, explainer, card, platform = engine.load(folder)
     except RuntimeError as error:  # a checkpoint may hold any code
         raise StoreError(
             f"{folder.name}: its network cannot be prepared ({error}); train the model again"
@@ -120,4 +120,5 @@ def _load(folder: Path, load: Load) -> Model:
         raise StoreError(
             f"{folder.name}: its network does not return probabilities; train the model again"
         )
-    return Model(card, task, spec, network, explainer, read_report(folder, card.labels))
+    report = read_report(folder, card.labels)
+    return Model(card, task, spec, network, explainer, platform, report)
