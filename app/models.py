@@ -13,7 +13,7 @@ from flask import current_app
 
 import model_store
 import tasks
-from app.engines import Engine, Explainer, Network
+from app.engines import ONNX, TORCH, Engine, Explainer, Network
 from app.errors import UnknownModel
 from app.metrics import LOAD_SECONDS
 from app.reports import Report, read_report
@@ -21,7 +21,7 @@ from model_store import Card, StoreError
 from tasks import InputSpec, Task, UnknownTaskError
 from tasks.problems import NotReady
 
-WARM_UP_CALLS = 3  # a loaded module compiles in its first two calls
+WARM_UP_CALLS = {TORCH: 3, ONNX: 1}  # TorchScript compiles in its first two calls
 
 log = logging.getLogger(__name__)
 
@@ -104,7 +104,7 @@ def _load(folder: Path, engine: Engine) -> Model:
             f"{folder.name}: its card asks for pictures of {list(spec.shape)}, but {misfit}"
         )
     try:
-        for _ in range(WARM_UP_CALLS):
+        for _ in range(WARM_UP_CALLS[platform]):
             answer = network(np.zeros((1, *spec.shape), np.uint8))
     except Exception as error:  # a checkpoint may hold any code
         raise StoreError(
