@@ -12,19 +12,20 @@ from __future__ import annotations
 
 import argparse
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.error
-import urllib.request
 from pathlib import Path
 from statistics import median
 
-TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.server import TOP, Server, ask, free_ports, gunicorn
+
 ENGINES = ("torch", "onnx")
-TICKS = os.sysconf("SC_CLK_TCK")
 TORCH = "import torch"
+DIGIT = (TOP / "docs" / "seven.png").read_bytes()
 
 
 def torch_alone() -> tuple[float, float]:
@@ -36,45 +37,23 @@ def torch_alone() -> tuple[float, float]:
     return time.monotonic() - begun, used - before.children_user - before.children_system
 
 
-def server(checkout: Path, name: str) -> tuple[float, float]:
+def server(checkout: Path, engine: str) -> tuple[float, float]:
     """The same for a server of two workers, until it has answered a digit."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    asked = urllib.request.Request(
-        f"http://{address}/api/predict",
-        (TOP / "docs" / "seven.png").read_bytes(),
-        {"Content-Type": "image/png"},
-    )
-    environment = {**os.environ, "GLIMPSE_ENGINE": name, "GLIMPSE_BIND": address}
-    command = [sys.executable, "-m", "gunicorn", "-w", "2", "wsgi:app"]
-    begun = time.monotonic()
-    process = subprocess.Popen(
-        command,
-        cwd=checkout,
-        env=environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    try:
-        while True:
-            try:
-                urllib.request.urlopen(asked).close()
-                break
-            except urllib.error.URLError:
-                time.sleep(0.01)
-        took = time.monotonic() - begun
-        children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-        return took, sum(map(used_by, [process.pid, *map(int, children)]))
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def used_by(process: int) -> float:
-    """Its processor time, seconds."""
-    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / TICKS
+    (port,) = free_ports(1)
+    command = gunicorn(checkout, port, "-w", "2")
+    environment = {"GLIMPSE_ENGINE": engine, "PYTHONDONTWRITEBYTECODE": ""}
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(
+            command,
+            port,
+            Path(folder) / "log",
+            folder=checkout,
+            environment=environment,
+            is_ready=lambda port: ask(port, "/api/predict", DIGIT)[0] == 200,
+        ) as one,
+    ):
+        return one.start_s, one.processor_s
 
 
 def spread(values: list[float]) -> str:

@@ -12,18 +12,20 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import subprocess
 import sys
+import tempfile
 import time
-import urllib.request
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from statistics import median
 
-TOP = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from benchmarks.server import TOP, Server, ask, free_ports, gunicorn, pss_mb
+
 NAMES = ("torch", "onnx")
 BATCHES = (1, 16)
 
@@ -40,7 +42,7 @@ def measured(name: str, count: int) -> dict[str, float | list[float]]:
     found: dict[str, float | list[float]] = {
         "first answer, s": time.monotonic() - begun,
         "the same, s of processor time": time.process_time() - used,
-        "memory after it, MB": memory(),
+        "memory after it, MB": pss_mb(os.getpid()),
     }
     import numpy as np
 
@@ -54,16 +56,14 @@ def measured(name: str, count: int) -> dict[str, float | list[float]]:
             for size in BATCHES:
                 pictures = random.integers(0, 256, (size, *each.spec.shape), np.uint8)
                 scores = each.network(pictures)
-                found[f"{model}, batch of {size}, ms"] = processor_time(
-                    lambda each=each, pictures=pictures: each.network(pictures), count
-                )
+                work = partial(each.network, pictures)
+                found[f"{model}, batch of {size}, ms"] = processor_time(work, count)
                 found[f"scores {model} {size}"] = scores.ravel().tolist()
-            for what, work in (
-                ("explanation", lambda each=each, one=pictures[0]: each.explainer(one, 0)),
-                ("layers", lambda each=each, one=pictures[0]: inside(each.card).layers(one)),
-            ):
-                found[f"{model}, {what}, ms"] = processor_time(work, 20)
-    found["memory after all, MB"] = memory()
+            explain = partial(each.explainer, pictures[0], 0)
+            found[f"{model}, explanation, ms"] = processor_time(explain, 20)
+            layers = partial(inside(each.card).layers, pictures[0])
+            found[f"{model}, layers, ms"] = processor_time(layers, 20)
+    found["memory after all, MB"] = pss_mb(os.getpid())
     return found
 
 
@@ -77,45 +77,27 @@ def processor_time(work: Callable[[], object], count: int) -> float:
     return median(times[5:])
 
 
-def memory(process: str | int = "self") -> float:
-    """A process's own memory and its share of what it has in common with others, MB."""
-    lines = Path(f"/proc/{process}/smaps_rollup").read_text().splitlines()
-    return int(next(line for line in lines if line.startswith("Pss:")).split()[1]) / 1000
-
-
-def served(name: str, checkout: Path) -> float:
+def served(engine: str, checkout: Path) -> float:
     """The memory of a server and its two workers after 40 digits and 10 photos of a face, MB."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
-    environment = {**os.environ, "GLIMPSE_ENGINE": name, "GLIMPSE_BIND": address}
-    command = [sys.executable, "-m", "gunicorn", "-w", "2", "--access-logfile", "/dev/null"]
-    process = subprocess.Popen(
-        [*command, "wsgi:app"], cwd=checkout, env=environment, stderr=subprocess.DEVNULL
-    )
-    try:
-        while True:
-            time.sleep(0.1)
-            with suppress(OSError), urllib.request.urlopen(f"http://{address}/readyz"):
-                break
-        digit, face = TOP / "docs" / "seven.png", TOP / "tests" / "photos" / "astronaut.jpg"
-        sent = [("digits", digit)] * 40 + [("emotions", face)] * 10
-        with ThreadPoolExecutor(4) as pool:
-            list(pool.map(lambda each: ask(address, *each), sent))
-        listed = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text()
-        return sum(map(memory, [process.pid, *map(int, listed.split())]))
-    finally:
-        process.terminate()
-        process.wait()
-
-
-def ask(address: str, model: str, file: Path) -> None:
-    asked = urllib.request.Request(
-        f"http://{address}/api/predict?model={model}",
-        file.read_bytes(),
-        {"Content-Type": "image/png"},
-    )
-    urllib.request.urlopen(asked).close()
+    (port,) = free_ports(1)
+    digit, face = TOP / "docs" / "seven.png", TOP / "tests" / "photos" / "astronaut.jpg"
+    sent = [("digits", digit.read_bytes())] * 40 + [("emotions", face.read_bytes())] * 10
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Server(
+            gunicorn(checkout, port, "-w", "2"),
+            port,
+            Path(folder) / "log",
+            folder=checkout,
+            environment={"GLIMPSE_ENGINE": engine},
+        ) as server,
+        ThreadPoolExecutor(4) as pool,
+    ):
+        for status, _ in pool.map(
+            lambda each: ask(port, f"/api/predict?model={each[0]}", each[1]), sent
+        ):
+            assert status == 200
+        return server.memory_mb
 
 
 def main() -> None:
