@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 import model_store
 from app.answers import Count, Score, documented, json_response
 from app.body import PLAIN, SMALL, body_encoding, decompressed, whole_body
-from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter
 from app.metrics import PREDICTIONS
 from app.models import Model, models
 from app.predict import MOST_SUBJECTS, classify, work
