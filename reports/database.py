@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
@@ -44,6 +44,7 @@ from reports.records import (
     Differs,
     Kept,
     Kind,
+    Outline,
     Page,
     Report,
     Sent,
@@ -196,6 +197,27 @@ class Database:
         rows = self._read(_reports().where(ReportRow.id == number)) if number < MOST_IDS else []
         return _report(rows[0]) if rows else None
 
+    def queue(
+        self, model: str, status: Status, kind: Kind | None = None, limit: int = 5000
+    ) -> list[Outline]:
+        """Up to `limit` reports of a model without their pictures: the oldest first, or of the
+        kind `unsure` those of the highest entropy.
+        """
+        row = ReportRow
+        asked = [row.model == model, row.status == status]
+        if kind is not None:
+            asked.append(row.kind == kind)
+        order = [row.entropy.desc(), row.id] if kind == "unsure" else [row.id]
+        columns = [getattr(row, name) for name in Outline.__dataclass_fields__]
+        rows = self._read(select(*columns).where(*asked).order_by(*order).limit(limit))
+        return [
+            Outline(**{**each._asdict(), "likeness": int(each.likeness, 16)}) for each in rows
+        ]
+
+    def reports(self, ids: Collection[int]) -> list[Report]:
+        """The reports of these numbers that there are."""
+        return [_report(row) for row in self._read(_reports().where(_among(ids)))]
+
     def whole(self, number: int) -> bytes | None:
         """The whole picture of a report, a PNG or JPEG, or none."""
         if number >= MOST_IDS:
@@ -261,6 +283,23 @@ class Database:
             statement = statement.where(row.model == model)
         rows = ((each.id, each.model, each.label, each.picture) for each in self._each(statement))
         return export(rows, folder, with_model=model is None)
+
+    def secret_for(self, purpose: str) -> bytes:
+        """A secret that all who use the database share, another for each purpose."""
+        self.migrate()
+        return bytes.fromhex(self._keyed("secret", purpose))
+
+    def note(self, name: str) -> str | None:
+        """What is kept under a name of up to 40 characters, none if nothing is."""
+        rows = self._read(select(SettingRow.value).where(SettingRow.name == name))
+        return rows[0].value if rows else None
+
+    def set_note(self, name: str, value: str) -> None:
+        """Keeps a text of up to 255 characters under a name of up to 40."""
+        if self._write(update(SettingRow).where(SettingRow.name == name).values(value=value)):
+            return
+        with suppress(IntegrityError):  # another has just set it
+            self._write(insert(SettingRow).values(name=name, value=value))
 
     def _each(self, statement: Any) -> Iterator[Any]:
         """The rows of a statement in the order of their ids, in several transactions."""
