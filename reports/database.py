@@ -86,7 +86,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = engine(url)
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._secret = b""
+        self._secret, self._is_ready = b"", False
         self._pause_ends, self._reason = 0.0, ""
 
     @property
@@ -97,7 +97,7 @@ class Database:
     def migrate(self) -> None:
         """Creates what is missing in the database; several processes may do so at once."""
         with _migrating:
-            if self._secret:
+            if self._is_ready:
                 return
             if self._engine.dialect.name == "sqlite":
                 self._choose_journal()
@@ -115,6 +115,7 @@ class Database:
                         "name another database"
                     ) from error
                 self._secret = _secret(connection)
+            self._is_ready = True
 
     def add(self, sent: Sent, client: str, *, most: int = MOST, day: int = MOST_A_DAY) -> Kept:
         """Keeps a report of `client`, whose name itself is not kept.
@@ -337,7 +338,7 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            self._secret = b""  # so that the tables are looked for again
+            self._is_ready = False  # so that the tables are looked for again
             raise self._away(str(error.orig)) from error
         except (SQLAlchemyError, RuntimeError) as error:  # a driver's own: it lacks a package
             raise self._away(str(error)) from error
