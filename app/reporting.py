@@ -188,7 +188,6 @@ def register(app: Flask) -> None:
     """
     app.extensions["reports"] = _opened(app.config["REPORTS"]) if app.config["REPORTS"] else None
     app.register_blueprint(reporting)
-    app.context_processor(lambda: {"reports_on": app.extensions["reports"] is not None})
 
 
 def _opened(url: str) -> Database:
