@@ -211,9 +211,7 @@ class Database:
         order = [row.entropy.desc(), row.id] if kind == "unsure" else [row.id]
         columns = [getattr(row, name) for name in Outline.__dataclass_fields__]
         rows = self._read(select(*columns).where(*asked).order_by(*order).limit(limit))
-        return [
-            Outline(**{**each._asdict(), "likeness": int(each.likeness, 16)}) for each in rows
-        ]
+        return [Outline(**{**each._asdict(), "likeness": int(each.likeness, 16)}) for each in rows]
 
     def reports(self, ids: Collection[int]) -> list[Report]:
         """The reports of these numbers that there are."""
