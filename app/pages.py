@@ -95,7 +95,7 @@ def faces() -> str:
 def try_model(name: str) -> str:
     """The page on which the model `name` is tried."""
     model = models().get(name)
-    return _page(model.task.page, name)
+    return _page(model.task.page, model.card.name)
 
 
 def _asked_for(otherwise: str) -> str:

@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         import reports  # noqa: PLC0415
 
         try:
-            arguments.action(reports.Database(url), arguments)
+            arguments.action(reports.Database(str(url)), arguments)
         except reports.Away as away:
             raise OSError(f"the database of reports cannot be used: {away}") from away
     except ImportError as error:
