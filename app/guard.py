@@ -12,7 +12,7 @@ from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.errors import TooManyRequests, Unauthorised
@@ -32,6 +32,7 @@ HEADERS = {
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GUARDED = (
     "/api/predict",
+    "/api/reports",
     "/v2/models/",
     "/models/",
     "/inside/",
@@ -117,7 +118,7 @@ def _add_headers(response: Response) -> Response:
 
 
 def _is_guarded() -> bool:
-    return request.method == "POST" and request.path.startswith(GUARDED)
+    return request.method in ("POST", "DELETE") and request.path.startswith(GUARDED)
 
 
 def digests_in(setting: str, name: str) -> list[str]:
@@ -146,13 +147,25 @@ def _key_check(setting: str) -> Callable[[], None]:
     def check() -> None:
         if not _is_guarded():
             return
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            key = request.headers.get("X-API-Key", "")
-        if digest_of(key, digests) is None:
+        if digest_of(_key(), digests) is None:
             raise Unauthorised
 
     return check
+
+
+def _key() -> str:
+    """The key that the request gives."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
+
+
+def sender() -> str:
+    """Whose requests belong together: those of a key where keys are required, else those of an
+    address.
+    """
+    if current_app.config["API_KEYS"]:
+        return f"key {hashlib.sha256(_key().strip().encode()).hexdigest()}"
+    return f"address {client_of(request.remote_addr or 'unknown')}"
 
 
 def client_of(address: str) -> str:

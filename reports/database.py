@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from reports.engine import engine
+from reports.engine import engine, is_shared
 from reports.export import export
 from reports.likeness import likeness
 from reports.records import (
@@ -86,7 +86,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = engine(url)
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._secret = b""
+        self._secret, self._is_ready = b"", False
         self._pause_ends, self._reason = 0.0, ""
 
     @property
@@ -97,10 +97,10 @@ class Database:
     def migrate(self) -> None:
         """Creates what is missing in the database; several processes may do so at once."""
         with _migrating:
-            if self._secret:
+            if self._is_ready:
                 return
             if self._engine.dialect.name == "sqlite":
-                self._write_ahead()
+                self._choose_journal()
             with self._connected(writes=True) as connection:
                 self._lock_for_migration(connection)
                 config = Config()
@@ -115,6 +115,7 @@ class Database:
                         "name another database"
                     ) from error
                 self._secret = _secret(connection)
+            self._is_ready = True
 
     def add(self, sent: Sent, client: str, *, most: int = MOST, day: int = MOST_A_DAY) -> Kept:
         """Keeps a report of `client`, whose name itself is not kept.
@@ -337,7 +338,7 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            self._secret = b""  # so that the tables are looked for again
+            self._is_ready = False  # so that the tables are looked for again
             raise self._away(str(error.orig)) from error
         except (SQLAlchemyError, RuntimeError) as error:  # a driver's own: it lacks a package
             raise self._away(str(error)) from error
@@ -351,14 +352,15 @@ class Database:
         log.warning("the database %s cannot be used: %s", self.name, self._reason)
         return Away(self._reason, PAUSE)
 
-    def _write_ahead(self) -> None:
+    def _choose_journal(self) -> None:
         """Makes readers of an SQLite file not wait for who writes, where its disk can do that."""
+        mode = "DELETE" if is_shared(Path(self._engine.url.database or "")) else "WAL"
         try:
             with self._engine.connect() as connection:
                 driver: Any = connection.connection.dbapi_connection
-                driver.execute("PRAGMA journal_mode=WAL")
-        except (DBAPIError, sqlite3.Error) as error:
-            log.info("no write-ahead log: %s", error)
+                driver.execute(f"PRAGMA journal_mode={mode}")
+        except (DBAPIError, sqlite3.Error) as error:  # another process is using it
+            log.info("the journal of %s stays as it is: %s", self.name, error)
 
     def _lock_for_migration(self, connection: Connection) -> None:
         """Makes other processes wait; SQLite's transaction does so by itself."""

@@ -40,7 +40,7 @@ class Trial {
     const { path, curl } = this.#call();
     const [hint, url] = [this.#part("key-hint"), quoted(root + path)];
     if (hint) hint.hidden = !hasKey();
-    const sendsKey = this.#form.dataset.method === "POST" && hasKey();
+    const sendsKey = this.#form.dataset.method !== "GET" && hasKey();
     this.#part("curl").textContent = curl(sendsKey ? `${AUTHORIZATION} ${url}` : url);
   }
 
@@ -74,7 +74,7 @@ class Trial {
     if (method === "GET") return { path, curl: (rest) => `curl ${rest}` };
     if (this.#part("name")) return this.#withPicture(path, parametersOf(controls));
     const { body: written } = this.#form.elements;
-    if (!written) return { path, headers: {}, body: () => "", curl: (rest) => `curl -X POST ${rest}` };
+    if (!written) return { path, headers: {}, body: () => "", curl: (rest) => `curl -X ${method} ${rest}` };
     const text = written.value;
     return {
       path,

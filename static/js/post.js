@@ -46,7 +46,9 @@ export async function fetchWhole(url, init, { signal, patience }) {
   try {
     const response = await fetch(url, { ...init, signal: flight.signal });
     const { status, statusText } = response;
-    return new Response(await response.arrayBuffer(), { status, statusText, headers: response.headers });
+    const bytes = await response.arrayBuffer();
+    // An answer with status 204 may not have even an empty body.
+    return new Response(bytes.byteLength ? bytes : null, { status, statusText, headers: response.headers });
   } catch {
     flight.signal.throwIfAborted();
     throw new NoAnswer(false);
