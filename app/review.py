@@ -190,7 +190,8 @@ def show() -> str:
     if view.model not in names and names:
         preferred = current_app.config["DEFAULT_MODEL"]
         best = max(names, key=lambda name: (names[name] > 0, name == preferred, names[name]))
-        view = replace(view, model=best, label="")
+        view = replace(view, model=best)
+    tabs = _tabs(counts, view.model)
     status, kind = _queue(view.tab)
     rows = database().queue(view.model, status, kind, MOST)
     choices = _choices(view.model, rows)
@@ -209,7 +210,7 @@ def show() -> str:
         view=view,
         address=view.address,
         token=signing().token(g.session),
-        tabs=_tabs(counts, view.model),
+        tabs=tabs,
         models=names,
         task=_task(view.model),
         labels=[
@@ -220,7 +221,8 @@ def show() -> str:
         last=last,
         source=source,
         most_word=MOST_WORD,
-        accepted=_accepted(counts, view.model),
+        accepted=tabs["accepted"],
+        update=_told_of_update(tabs["accepted"], view.model),
     )
 
 
@@ -285,8 +287,13 @@ def decide() -> AnyResponse:
     if request.accept_mimetypes.best_match(["text/html", "application/json"]) == "text/html":
         return redirect(view.address(), 303)
     counts = database().counts()
-    told = {"tabs": _tabs(counts, view.model), "accepted": _accepted(counts, view.model)}
-    return current_app.json.response(told)
+    told = _told_of_update(_tabs(counts, view.model)["accepted"], view.model)
+    return current_app.json.response(tabs=_tabs(counts, view.model), update=told)
+
+
+def _told_of_update(accepted: int, model: str) -> str:
+    """What an update of the model would learn from."""
+    return t("review.update_text", count=accepted, model=model)
 
 
 def _given_label() -> str | None:
@@ -371,11 +378,6 @@ def _models(counts: Iterable[Count], tab: str) -> dict[str, int]:
     for count in counts:
         found[count.model] += count.count if _tab(count) == tab else 0
     return dict(sorted(found.items()))
-
-
-def _accepted(counts: Iterable[Count], model: str) -> int:
-    """How many reports of a model an update would learn from."""
-    return _tabs(counts, model)["accepted"]
 
 
 def _task(model: str) -> str:

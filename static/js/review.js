@@ -170,6 +170,7 @@ function across(all, from, isDown) {
 async function act(action, label = element("relabel").value) {
   const picked = chosen();
   if (!picked.length) return say(t("js.review.choose"));
+  if (action === "relabel" && !label) return element("relabel").focus();
   const form = { action, ids: picked.map((box) => box.value).join(",") };
   if (action === "relabel") Object.assign(form, { label, word: grid.elements.word.value });
   if (action === "relabel" && label === "word" && !form.word.trim()) return grid.elements.word.focus();
@@ -182,7 +183,7 @@ async function act(action, label = element("relabel").value) {
   const isSame = action === "relabel" && grid.dataset.tab === "accepted"; // it stays, with another label
   if (action !== "delete") remember(shots);
   leave(shots);
-  if (grid.elements.word) grid.elements.word.value = "";
+  grid.elements.word.value = element("relabel").value = "";
   const told = action === "delete" ? t("js.review.deleted", { count }) : t("js.review.done", { count });
   send(form, shots, () => say(told), isSame);
 }
@@ -240,6 +241,8 @@ function send(form, shots, then, isSame = false) {
       for (const [name, value] of Object.entries(answer.tabs)) {
         document.querySelector(`[data-tab=${name}] .tally`).textContent = number(value);
       }
+      const update = element("update-text");
+      if (update) update.textContent = answer.update;
       showProblem(error, null);
       then();
     } catch (cause) {
