@@ -130,6 +130,19 @@ def right(page: Page, figures: list[strokes.Figure]) -> NDArray[np.bool_]:
     return np.array([page.is_right(figure) for figure in figures])
 
 
+def compare(
+    figures: list[strokes.Figure], before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> None:
+    """Prints how many figures of each donor are wrong before and after."""
+    donors = np.array([figure.donor for figure in figures])
+    print("| strokes never reported | wrong before | after | change |\n| --- | --- | --- | --- |")
+    for donor in [*np.unique(donors), "all"]:
+        own = (donors == donor) | (donor == "all")
+        wrong = [int((~each[own]).sum()) for each in (before, after)]
+        change = f"{wrong[1] / wrong[0] - 1:+.0%}" if wrong[0] else ""
+        print(f"| {own.sum()} of {donor} | {wrong[0]} | {wrong[1]} | {change} |")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, required=True, action="append")
@@ -178,8 +191,7 @@ def main() -> int:
         started = time.process_time()
         arguments = ["update", name, "--reports", url, "--store", str(folder / "store")]
         arguments += ["--out", str(folder / "out")]
-        for each in chosen.data:
-            arguments += ["--data", str(each)]
+        arguments += [word for each in chosen.data for word in ("--data", str(each))]
         if chosen.recipe:
             arguments += ["--recipe", chosen.recipe]
         status = cli.main(arguments)
@@ -188,13 +200,7 @@ def main() -> int:
         time.sleep(1.5)  # after which the server looks for a new version
         after = right(page, held_back)
     print(f"reported: {dict(told)}; exit status {status}; {took:.0f} s of processor time\n")
-    donors = np.array([figure.donor for figure in held_back])
-    print("| strokes never reported | wrong before | after | change |\n| --- | --- | --- | --- |")
-    for donor in [*chosen.donors, ""]:
-        own_mask = (donors == donor) | (donor == "")
-        wrong = [int((~each[own_mask]).sum()) for each in (before, after)]
-        change = f"{wrong[1] / wrong[0] - 1:+.0%}" if wrong[0] else ""
-        print(f"| {own_mask.sum()} {donor or 'all'} | {wrong[0]} | {wrong[1]} | {change} |")
+    compare(held_back, before, after)
     return 0
 
 
