@@ -26,6 +26,7 @@ import model_store
 from model_store import Card
 from tasks import InputSpec
 from training import api, datasets, gate, loop, report
+from training import recipe as recipes
 from training.api import Places, Say
 from training.datasets import Data, Part
 from training.datasets.parts import duplicates, together
@@ -136,10 +137,11 @@ def update(
         check_validation(held, how)
         present = Answers.of(network, card.thresholds, held)
         progress = Progress(folder, resume=resume)
+        taught = rehearsed(network, card, held, learnt, how=how, own=own)
         with api.to_be_resumed(folder):
             result = loop.train(
-                tuned(own, how, current),
-                rehearsed(network, card, held, learnt, how=how, own=own),
+                tuned(own, how, current, len(taught.training)),
+                taught,
                 folder,
                 resume=resume,
                 say=tell,
@@ -391,10 +393,15 @@ def judge(
     return ""
 
 
-def tuned(own: Recipe, how: UpdateRecipe, current: Path) -> Recipe:
-    """The recipe of an update: `own`, from the checkpoint in the folder `current` on, as in its
-    last phase but slower.
+def tuned(own: Recipe, how: UpdateRecipe, current: Path, pictures: int) -> Recipe:
+    """The recipe of an update by so many `pictures`: `own`, from the checkpoint in the folder
+    `current` on, as in its last phase but slower.
+
+    A moving average of the weights that still holds some of the old ones forgets less, and does
+    better on what is new; after Wortsman et al., “Robust fine-tuning of zero-shot models” (2022).
     """
+    fitted = recipes.fitted(own, pictures)
+    steps = how.epochs * -(-pictures // fitted.batch_size)
     options = own.optimiser.options
     lr = options.get("lr") or make_optimiser(own.optimiser, nn.Linear(1, 1)).defaults["lr"]
     is_fine_tuned = own.fine_tune.epochs > 0
@@ -409,7 +416,8 @@ def tuned(own: Recipe, how: UpdateRecipe, current: Path) -> Recipe:
         transfer=struct_replace(own.transfer, head_epochs=0),
         epochs=how.epochs,
         schedule="linear",
-        average=0.0,
+        average=how.old_weights ** (1 / steps),
+        batch_size=fitted.batch_size,
         choose_by="last",
         patience=0,
         update=how,
