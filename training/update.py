@@ -267,10 +267,6 @@ def split(reports: Reports, how: UpdateRecipe) -> tuple[Reports, Reports]:
     return reports.subset(~is_tested), reports.subset(is_tested)
 
 
-def _digest(reporter: str) -> bytes:
-    return hashlib.sha256(reporter.encode()).digest()
-
-
 def counts(reports: Reports, labels: list[str]) -> dict[str, Any]:
     """How many reports there are, of how many reporters, and of each label."""
     each = np.bincount(reports.part.labels, minlength=len(labels))
