@@ -2,12 +2,11 @@
 
     python benchmarks/corrections.py --data MNIST --strokes pen_digits.jsonl.gz
 
-Half of the writers of each donor report: their strokes are drawn with one pen after another and
-sent to /api/predict, and a wrong answer to /api/reports, until there are 100 of each donor; each
-writer has an address of its own. All reports are accepted, and `glimpse update` learns from them.
-The strokes of the other half, each drawn once, are sent to /api/predict before and after. Prints a
-Markdown table. MNIST is the folder of its files; of the strokes, each line says `donor` and `file`,
-which stands for the writer.
+Half of the writers of each donor report: their strokes, each drawn once, are sent to /api/predict,
+and 100 answers of each donor to /api/reports, the wrong ones first; each writer has an address of
+its own. All reports are accepted, and `glimpse update` learns from them. The strokes of the other
+half are sent to /api/predict before and after. Prints a Markdown table. MNIST is the folder of its
+files; of the strokes, each line says `donor` and `file`, which stands for the writer.
 
 With --poison N, one more reporter sends N strokes with random labels, straight into the database,
 so that no limit of the API stops it.
@@ -25,7 +24,6 @@ import shutil
 import sys
 import tempfile
 import time
-from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -40,8 +38,6 @@ from app import create_app
 from reports import SAID, Database, Sent, open_database
 from training import cli
 from training.datasets import strokes
-
-PENS = 8  # with which a stroke is drawn, at most
 
 
 class Page:
@@ -68,15 +64,12 @@ class Page:
         result, _ = self.answer(figure)
         return bool(result["label"] == figure.label and result["verdict"] != "none")
 
-    def report(self, figure: strokes.Figure, address: str) -> bool:
-        """Reports the answer from that address if it is wrong; whether it was."""
-        result, answer = self.answer(figure)
-        if result["label"] == figure.label or not result["seen"]:
-            return False
+    def report(self, label: str, result: dict[str, Any], answer: str, address: str) -> bool:
+        """Reports an answer from that address; whether the report is kept."""
         report = {
             "answer": answer,
             "model": self.model,
-            "label": figure.label,
+            "label": label,
             "seen": result["seen"],
             "consent": True,
         }
@@ -95,15 +88,22 @@ def written(file: Path) -> list[tuple[strokes.Figure, str]]:
 
 def report_all(
     page: Page, figures: list[tuple[strokes.Figure, str]], wanted: int, addresses: dict[str, str]
-) -> int:
-    """Reports up to `wanted` wrong answers to the figures of one donor; how many."""
-    count = 0
-    for _ in range(PENS):
-        for figure, writer in figures:
-            if count == wanted:
-                return count
-            count += page.report(figure, addresses[writer])
-    return count
+) -> tuple[int, int]:
+    """Reports `wanted` answers to the figures of one donor, wrong ones first; how many were wrong,
+    and how many are reported.
+    """
+    told = []
+    for figure, writer in figures:
+        result, answer = page.answer(figure)
+        if result["seen"]:
+            told.append((result["label"] == figure.label, figure.label, result, answer, writer))
+    told.sort(key=lambda each: each[0])
+    kept = [
+        not is_right
+        for is_right, label, result, answer, writer in told[:wanted]
+        if page.report(label, result, answer, addresses[writer])
+    ]
+    return sum(kept), len(kept)
 
 
 def poison(database: Database, page: Page, figures: list[strokes.Figure], count: int) -> None:
@@ -128,6 +128,19 @@ def poison(database: Database, page: Page, figures: list[strokes.Figure], count:
 def right(page: Page, figures: list[strokes.Figure]) -> NDArray[np.bool_]:
     page.pens = np.random.default_rng(11)  # the same pens before and after
     return np.array([page.is_right(figure) for figure in figures])
+
+
+def compare(
+    figures: list[strokes.Figure], before: NDArray[np.bool_], after: NDArray[np.bool_]
+) -> None:
+    """Prints how many figures of each donor are wrong before and after."""
+    donors = np.array([figure.donor for figure in figures])
+    print("| strokes never reported | wrong before | after | change |\n| --- | --- | --- | --- |")
+    for donor in [*np.unique(donors), "all"]:
+        own = (donors == donor) | (donor == "all")
+        wrong = [int((~each[own]).sum()) for each in (before, after)]
+        change = f"{wrong[1] / wrong[0] - 1:+.0%}" if wrong[0] else ""
+        print(f"| {own.sum()} of {donor} | {wrong[0]} | {wrong[1]} | {change} |")
 
 
 def main() -> int:
@@ -162,7 +175,7 @@ def main() -> int:
         page = Page(app.test_client(), name, np.random.default_rng(3))
         before = right(page, held_back)
         page.pens = np.random.default_rng(3)
-        told = Counter[str]()
+        told: dict[str, tuple[int, int]] = {}
         for donor in chosen.donors:
             own_figures = [
                 each for each in figures if each[0].donor == donor and each[1] in reporting
@@ -178,8 +191,7 @@ def main() -> int:
         started = time.process_time()
         arguments = ["update", name, "--reports", url, "--store", str(folder / "store")]
         arguments += ["--out", str(folder / "out")]
-        for each in chosen.data:
-            arguments += ["--data", str(each)]
+        arguments += [word for each in chosen.data for word in ("--data", str(each))]
         if chosen.recipe:
             arguments += ["--recipe", chosen.recipe]
         status = cli.main(arguments)
@@ -187,14 +199,8 @@ def main() -> int:
         print((folder / "out" / "report.txt").read_text(encoding="utf-8"))
         time.sleep(1.5)  # after which the server looks for a new version
         after = right(page, held_back)
-    print(f"reported: {dict(told)}; exit status {status}; {took:.0f} s of processor time\n")
-    donors = np.array([figure.donor for figure in held_back])
-    print("| strokes never reported | wrong before | after | change |\n| --- | --- | --- | --- |")
-    for donor in [*chosen.donors, ""]:
-        own_mask = (donors == donor) | (donor == "")
-        wrong = [int((~each[own_mask]).sum()) for each in (before, after)]
-        change = f"{wrong[1] / wrong[0] - 1:+.0%}" if wrong[0] else ""
-        print(f"| {own_mask.sum()} {donor or 'all'} | {wrong[0]} | {wrong[1]} | {change} |")
+    print(f"reported (wrong, all): {told}; exit status {status}; {took:.0f} s of processor time\n")
+    compare(held_back, before, after)
     return 0
 
 

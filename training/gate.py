@@ -41,8 +41,8 @@ class Paired:
         many as this one of the pictures on which both differ, or more.
         """
         differing = self.won + self.lost
-        ways = sum(math.comb(differing, won) for won in range(self.won, differing + 1))
-        return ways / 2**differing
+        ways: int = sum(math.comb(differing, won) for won in range(self.won, differing + 1))
+        return ways / (1 << differing)
 
     @property
     def p_worse(self) -> float:

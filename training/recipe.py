@@ -185,7 +185,9 @@ class UpdateRecipe(Table, frozen=True, kw_only=True):
     those of reporters from whom it does not learn: they test the new version. It learns for
     `epochs`, at the share `lr` of the recipe's learning rate, from at most `rehearsal` pictures of
     the recipe's own training part and the reports, which are repeated until they are the share
-    `reports` of an epoch. It is published if it is better on the reports held back, and worse on
+    `reports` of an epoch. Of the target of the former, the share `distil` is what the present
+    version answers. The new weights are a moving average that still holds the share `old_weights`
+    of the old ones. It is published if it is better on the reports held back, and worse on
     the validation part by less than `most_loss`, each by a test at the `level`.
     """
 
@@ -195,6 +197,8 @@ class UpdateRecipe(Table, frozen=True, kw_only=True):
     lr: Annotated[float, Meta(gt=0, le=1)] = 0.1
     rehearsal: Annotated[int, Meta(ge=1)] = 20_000
     reports: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    distil: Share = 0.9
+    old_weights: ShareBelowOne = 0.2
     level: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
     most_loss: Annotated[float, Meta(gt=0, lt=1)] = 0.001
 

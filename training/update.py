@@ -26,10 +26,12 @@ import model_store
 from model_store import Card
 from tasks import InputSpec
 from training import api, datasets, gate, loop, report
+from training import recipe as recipes
 from training.api import Places, Say
 from training.datasets import Data, Part
 from training.datasets.parts import duplicates, together
 from training.datasets.splits import sample
+from training.distil import taught_by
 from training.errors import TrainingError
 from training.gate import Mask, Paired
 from training.optimisers import make_optimiser
@@ -135,10 +137,11 @@ def update(
         check_validation(held, how)
         present = Answers.of(network, card.thresholds, held)
         progress = Progress(folder, resume=resume)
+        taught = rehearsed(network, card, held, learnt, how=how, own=own)
         with api.to_be_resumed(folder):
             result = loop.train(
-                tuned(own, how, current),
-                rehearsed(held, learnt, how, own),
+                tuned(own, how, current, len(taught.training)),
+                taught,
                 folder,
                 resume=resume,
                 say=tell,
@@ -225,7 +228,8 @@ def _pixels(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8] | 
         pixels = np.asarray(image)
     except OSError:
         return None
-    return pixels.reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+    planes: NDArray[np.uint8] = pixels.reshape(shape[1], shape[2], shape[0]).transpose(2, 0, 1)
+    return planes
 
 
 def split(reports: Reports, how: UpdateRecipe) -> tuple[Reports, Reports]:
@@ -242,8 +246,11 @@ def split(reports: Reports, how: UpdateRecipe) -> tuple[Reports, Reports]:
             f"all {count} reports are by one reporter: they cannot be learnt from and be a fair "
             "test too; wait for those of others"
         )
-    order = sorted(range(len(names)), key=lambda at: hashlib.sha256(names[at].encode()).digest())
-    wanted, total, tested = max(how.held_back * count, fewest), 0, []
+    order = sorted(
+        range(len(names)), key=lambda at: hashlib.sha256(str(names[at]).encode()).digest()
+    )
+    wanted, total = max(how.held_back * count, fewest), 0
+    tested: list[int] = []
     for at in order:
         if total + sizes[at] <= wanted and len(tested) < len(names) - 1:
             tested.append(at)
@@ -382,10 +389,15 @@ def judge(
     return ""
 
 
-def tuned(own: Recipe, how: UpdateRecipe, current: Path) -> Recipe:
-    """The recipe of an update: `own`, from the checkpoint in the folder `current` on, as in its
-    last phase but slower.
+def tuned(own: Recipe, how: UpdateRecipe, current: Path, pictures: int) -> Recipe:
+    """The recipe of an update by so many `pictures`: `own`, from the checkpoint in the folder
+    `current` on, as in its last phase but slower.
+
+    A moving average of the weights that still holds some of the old ones forgets less, and does
+    better on what is new; after Wortsman et al., “Robust fine-tuning of zero-shot models” (2022).
     """
+    fitted = recipes.fitted(own, pictures)
+    steps = how.epochs * -(-pictures // fitted.batch_size)
     options = own.optimiser.options
     lr = options.get("lr") or make_optimiser(own.optimiser, nn.Linear(1, 1)).defaults["lr"]
     is_fine_tuned = own.fine_tune.epochs > 0
@@ -400,27 +412,39 @@ def tuned(own: Recipe, how: UpdateRecipe, current: Path) -> Recipe:
         transfer=struct_replace(own.transfer, head_epochs=0),
         epochs=how.epochs,
         schedule="linear",
-        average=0.0,
+        average=how.old_weights ** (1 / steps),
+        batch_size=fitted.batch_size,
         choose_by="last",
         patience=0,
         update=how,
     )
 
 
-def rehearsed(data: Data, learnt: Reports, how: UpdateRecipe, own: Recipe) -> Data:
-    """`data` whose training part is a sample of it and the reports, repeated."""
+def rehearsed(
+    network: nn.Module,
+    card: Card,
+    data: Data,
+    learnt: Reports,
+    *,
+    how: UpdateRecipe,
+    own: Recipe,
+) -> Data:
+    """`data` whose training part is a sample of it and the reports, repeated.
+
+    The target of the sample is mostly what the `network` of `card` answers already, so that it
+    changes little there; after Li and Hoiem, “Learning without forgetting” (2016).
+    """
     part = data.training
     most = min(how.rehearsal, int(own.data.memory * 1e9) // math.prod(part.shape))
     chosen = sample(part.labels, max(most, 1), own.seed % 2**32)
     start, stop = (int((chosen < at).sum()) for at in (data.synthetic.start, data.synthetic.stop))
+    sampled = replace(data, training=part.subset(chosen), synthetic=range(start, stop))
+    if how.distil:
+        sampled = taught_by(network, card, sampled, temperature=1.0, share=how.distil)
     wanted = how.reports / (1 - how.reports) * len(chosen)
     times = min(max(round(wanted / len(learnt)), 1), MOST_TIMES)
     repeated = learnt.part.subset(torch.arange(len(learnt)).repeat(times))
-    return replace(
-        data,
-        training=together(part.subset(chosen), repeated),
-        synthetic=range(start, stop),
-    )
+    return replace(sampled, training=together(sampled.training, repeated))
 
 
 @contextmanager
