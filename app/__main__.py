@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.reports_command import add_command as add_reports
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
@@ -48,6 +50,7 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
     predict.set_defaults(run=_predict)
 
     _add_models(commands)
+    add_reports(commands)
 
     key = commands.add_parser("key", help="create an API key, and its digest for GLIMPSE_API_KEYS")
     key.set_defaults(run=_key)
