@@ -7,7 +7,7 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import TYPE_CHECKING, Any
@@ -121,32 +121,42 @@ def _is_guarded() -> bool:
     return request.method in ("POST", "DELETE") and request.path.startswith(GUARDED)
 
 
-def _key_check(setting: str) -> Callable[[], None]:
-    """Accepts requests with a key whose SHA-256 is among the setting's digests."""
+def digests_in(setting: str, name: str) -> list[str]:
+    """The digests of keys in the setting `name`; raises `ValueError` for one that is none."""
     digests = setting.replace(",", " ").lower().split()
     if not all(map(DIGEST.fullmatch, digests)):
         raise ValueError(
-            "GLIMPSE_API_KEYS must hold SHA-256 digests, 64 hexadecimal digits each; "
+            f"{name} must hold SHA-256 digests, 64 hexadecimal digits each; "
             "python -m app key creates a key and its digest"
         )
+    return digests
+
+
+def digest_of(key: str, digests: Sequence[str]) -> str | None:
+    """The one of `digests` that is of `key`; None if it is of no key there."""
+    given = hashlib.sha256(key.strip().encode()).hexdigest()
+    # All are compared, each in constant time, so that timing reveals nothing about a key.
+    found = [digest for digest in digests if hmac.compare_digest(given, digest)]
+    return found[0] if found else None
+
+
+def _key_check(setting: str) -> Callable[[], None]:
+    """Accepts requests with a key whose SHA-256 is among the setting's digests."""
+    digests = digests_in(setting, "GLIMPSE_API_KEYS")
 
     def check() -> None:
         if not _is_guarded():
             return
-        given = _key_digest()
-        # All are compared, each in constant time, so that timing reveals nothing about a key.
-        if not sum(hmac.compare_digest(given, digest) for digest in digests):
+        if digest_of(_key(), digests) is None:
             raise Unauthorised
 
     return check
 
 
-def _key_digest() -> str:
-    """The SHA-256 of the key that the request gives."""
+def _key() -> str:
+    """The key that the request gives."""
     scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        key = request.headers.get("X-API-Key", "")
-    return hashlib.sha256(key.strip().encode()).hexdigest()
+    return key if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
 
 
 def sender() -> str:
@@ -154,11 +164,11 @@ def sender() -> str:
     address.
     """
     if current_app.config["API_KEYS"]:
-        return f"key {_key_digest()}"
-    return f"address {_client(request.remote_addr or 'unknown')}"
+        return f"key {hashlib.sha256(_key().strip().encode()).hexdigest()}"
+    return f"address {client_of(request.remote_addr or 'unknown')}"
 
 
-def _client(address: str) -> str:
+def client_of(address: str) -> str:
     """Whose requests are counted together: an IPv6 client has a whole network of 64 bits."""
     try:
         found = ip_address(address)
@@ -186,7 +196,7 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
             f"from 1 to {MOST_RATE}"
         ) from error
     try:
-        hit = _counter(limit, storage)
+        hit = counter(limit, storage)
     except (ConfigurationError, ImportError, ValueError) as error:
         raise ValueError(
             f"GLIMPSE_RATE_STORAGE is {storage!r}; it must be shared://, memory://, or "
@@ -194,14 +204,14 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         ) from error
 
     def check() -> None:
-        client = _client(request.remote_addr or "unknown")
+        client = client_of(request.remote_addr or "unknown")
         if _is_guarded() and (wait := hit(client)):
             raise TooManyRequests(client, limit, ceil(wait))
 
     return check
 
 
-def _counter(limit: RateLimitItem, storage: str) -> Callable[[str], float]:
+def counter(limit: RateLimitItem, storage: str) -> Callable[[str], float]:
     """What counts a client's request: it returns 0, or the seconds to wait at the limit."""
     from limits.storage import storage_from_string  # noqa: PLC0415
     from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415

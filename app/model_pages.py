@@ -13,6 +13,7 @@ from app.evaluation import accuracy, reported, told
 from app.facts import facts, name_of
 from app.models import Model, models, store_option
 from app.texts import keep_language, label, of_task
+from app.trial import trials
 from model_store import ROOT, Card
 
 model_pages = Blueprint("models", __name__, url_prefix="/models")
@@ -62,6 +63,7 @@ def show(name: str) -> str | tuple[str, int]:
         recalls_shown=RECALLS,
         smoothed_until=smoothed_until(card),
         reported=reported(card),
+        trial=trials().comparison(name),
     )
 
 

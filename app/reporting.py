@@ -188,7 +188,6 @@ def register(app: Flask) -> None:
     """
     app.extensions["reports"] = _opened(app.config["REPORTS"]) if app.config["REPORTS"] else None
     app.register_blueprint(reporting)
-    app.context_processor(lambda: {"reports_on": app.extensions["reports"] is not None})
 
 
 def _opened(url: str) -> Database:
@@ -225,7 +224,7 @@ def report() -> Response:
     kept_by = database()
     given = _given(Report)
     name = _checked(given)
-    model = _model(given.model or current_app.config["DEFAULT_MODEL"])
+    model = models().get(given.model or current_app.config["DEFAULT_MODEL"])
     said = None if given.kind == "unsure" else _said(given.label, model.card.labels)
     sent = _sent(given, name, model, said)
     kept = _add(kept_by, sent)
@@ -288,13 +287,6 @@ def _checked(given: Report) -> str:
         raise MissingImage(NO_PICTURE)
     place = "" if given.subject is UNSET else f".{given.subject}"
     return given.answer if given.answer.endswith(place) else f"{given.answer[:75]}{place}"
-
-
-def _model(name: str) -> Model:
-    """The model that answered, `digits` or `digits@VERSION`."""
-    alone, _, version = name.partition("@")
-    model = models().ready.get(alone)
-    return model if model and model.card.version == version else models().get(name)
 
 
 def _said(label: str | UnsetType | None, labels: list[str]) -> str | None:

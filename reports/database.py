@@ -10,7 +10,7 @@ import sqlite3
 import threading
 import time
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta, timezone
 from enum import Enum
 from pathlib import Path
@@ -33,7 +33,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 
-from reports.engine import engine
+from reports.engine import engine, is_shared
 from reports.export import export
 from reports.likeness import likeness
 from reports.records import (
@@ -44,6 +44,7 @@ from reports.records import (
     Differs,
     Kept,
     Kind,
+    Outline,
     Page,
     Report,
     Sent,
@@ -85,7 +86,7 @@ class Database:
     def __init__(self, url: str) -> None:
         self._engine = engine(url)
         self._slots = threading.BoundedSemaphore(AT_ONCE)
-        self._secret = b""
+        self._secret, self._is_ready = b"", False
         self._pause_ends, self._reason = 0.0, ""
 
     @property
@@ -96,10 +97,10 @@ class Database:
     def migrate(self) -> None:
         """Creates what is missing in the database; several processes may do so at once."""
         with _migrating:
-            if self._secret:
+            if self._is_ready:
                 return
             if self._engine.dialect.name == "sqlite":
-                self._write_ahead()
+                self._choose_journal()
             with self._connected(writes=True) as connection:
                 self._lock_for_migration(connection)
                 config = Config()
@@ -114,6 +115,7 @@ class Database:
                         "name another database"
                     ) from error
                 self._secret = _secret(connection)
+            self._is_ready = True
 
     def add(self, sent: Sent, client: str, *, most: int = MOST, day: int = MOST_A_DAY) -> Kept:
         """Keeps a report of `client`, whose name itself is not kept.
@@ -196,6 +198,25 @@ class Database:
         rows = self._read(_reports().where(ReportRow.id == number)) if number < MOST_IDS else []
         return _report(rows[0]) if rows else None
 
+    def queue(
+        self, model: str, status: Status, kind: Kind | None = None, limit: int = 5000
+    ) -> list[Outline]:
+        """Up to `limit` reports of a model without their pictures: the oldest first, or of the
+        kind `unsure` those of the highest entropy.
+        """
+        row = ReportRow
+        asked = [row.model == model, row.status == status]
+        if kind is not None:
+            asked.append(row.kind == kind)
+        order = [row.entropy.desc(), row.id] if kind == "unsure" else [row.id]
+        columns = [getattr(row, name) for name in Outline.__dataclass_fields__]
+        rows = self._read(select(*columns).where(*asked).order_by(*order).limit(limit))
+        return [Outline(**{**each._asdict(), "likeness": int(each.likeness, 16)}) for each in rows]
+
+    def reports(self, ids: Collection[int]) -> list[Report]:
+        """The reports of these numbers that there are."""
+        return [_report(row) for row in self._read(_reports().where(_among(ids)))]
+
     def whole(self, number: int) -> bytes | None:
         """The whole picture of a report, a PNG or JPEG, or none."""
         if number >= MOST_IDS:
@@ -262,6 +283,23 @@ class Database:
         rows = ((each.id, each.model, each.label, each.picture) for each in self._each(statement))
         return export(rows, folder, with_model=model is None)
 
+    def secret_for(self, purpose: str) -> bytes:
+        """A secret that all who use the database share, another for each purpose."""
+        self.migrate()
+        return bytes.fromhex(self._keyed("secret", purpose))
+
+    def note(self, name: str) -> str | None:
+        """What is kept under a name of up to 40 characters, none if nothing is."""
+        rows = self._read(select(SettingRow.value).where(SettingRow.name == name))
+        return rows[0].value if rows else None
+
+    def set_note(self, name: str, value: str) -> None:
+        """Keeps a text of up to 255 characters under a name of up to 40."""
+        if self._write(update(SettingRow).where(SettingRow.name == name).values(value=value)):
+            return
+        with suppress(IntegrityError):  # another has just set it
+            self._write(insert(SettingRow).values(name=name, value=value))
+
     def _each(self, statement: Any) -> Iterator[Any]:
         """The rows of a statement in the order of their ids, in several transactions."""
         last = 0
@@ -298,7 +336,7 @@ class Database:
         except IntegrityError:
             raise
         except DBAPIError as error:
-            self._secret = b""  # so that the tables are looked for again
+            self._is_ready = False  # so that the tables are looked for again
             raise self._away(str(error.orig)) from error
         except (SQLAlchemyError, RuntimeError) as error:  # a driver's own: it lacks a package
             raise self._away(str(error)) from error
@@ -312,14 +350,15 @@ class Database:
         log.warning("the database %s cannot be used: %s", self.name, self._reason)
         return Away(self._reason, PAUSE)
 
-    def _write_ahead(self) -> None:
+    def _choose_journal(self) -> None:
         """Makes readers of an SQLite file not wait for who writes, where its disk can do that."""
+        mode = "DELETE" if is_shared(Path(self._engine.url.database or "")) else "WAL"
         try:
             with self._engine.connect() as connection:
                 driver: Any = connection.connection.dbapi_connection
-                driver.execute("PRAGMA journal_mode=WAL")
-        except (DBAPIError, sqlite3.Error) as error:
-            log.info("no write-ahead log: %s", error)
+                driver.execute(f"PRAGMA journal_mode={mode}")
+        except (DBAPIError, sqlite3.Error) as error:  # another process is using it
+            log.info("the journal of %s stays as it is: %s", self.name, error)
 
     def _lock_for_migration(self, connection: Connection) -> None:
         """Makes other processes wait; SQLite's transaction does so by itself."""

@@ -37,6 +37,16 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "charset": "utf8mb4",
     },
 }
+NETWORK = (
+    "nfs",
+    "cifs",
+    "smb",
+    "9p",
+    "fuse.",
+    "ceph",
+    "gluster",
+)  # kinds of disks that hosts share
+MOUNTS = Path("/proc/self/mounts")
 LIMITS = (
     f"SELECT set_config('statement_timeout', '{STATEMENT}s', true), "
     f"set_config('lock_timeout', '{STATEMENT - 1}s', true), "
@@ -97,3 +107,17 @@ def _begin_sqlite(connection: Connection) -> None:
 
 def _begin_postgresql(connection: Connection) -> None:
     connection.exec_driver_sql(LIMITS)
+
+
+def is_shared(file: Path) -> bool:
+    """Whether a file is on a disk that several hosts share, as far as the system tells.
+
+    SQLite's write-ahead log must not be used there: its index is memory of one host.
+    """
+    try:
+        lines = [line.split() for line in MOUNTS.read_text("utf-8").splitlines()]
+    except OSError:
+        return False
+    parents = {str(each): len(each.parts) for each in file.resolve().parents}
+    mounted = [(parents[place], kind) for _, place, kind, *_ in lines if place in parents]
+    return bool(mounted) and max(mounted)[1].startswith(NETWORK)

@@ -78,6 +78,19 @@ class Report:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Outline:
+    """What a report's place among others depends on; see `Report`."""
+
+    id: int
+    kind: Kind
+    predicted: str
+    said: str | None
+    likeness: int
+    status: Status
+    label: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Page:
     """Some reports, and where the next page begins, none after the last."""
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 
 # Faster than a server's own settings; what is committed is still written to the disk first.
@@ -58,8 +59,10 @@ class Server:
     def kill(self) -> None:
         """Kills it and all its processes, as a power cut would."""
         number = int((self.folder / "data" / "postmaster.pid").read_text().split()[0])
-        os.kill(number, signal.SIGKILL)
-        # Its processes end when they notice; until then another one cannot start.
+        own = Path(f"/proc/{number}/task/{number}/children").read_text().split()
+        for each in (number, *map(int, own)):
+            with suppress(ProcessLookupError):
+                os.kill(each, signal.SIGKILL)
         end = time.monotonic() + 20
         while time.monotonic() < end and Path(f"/proc/{number}").exists():
             time.sleep(0.02)

@@ -280,7 +280,7 @@ def glimpse(*arguments, cwd=TOP, **settings):
 def test_help_names_the_commands_of_both_sides():
     done = glimpse("--help")
     assert done.returncode == 0, done.stderr
-    for command in ("serve", "check", "predict", "key", "train", "evaluate", "list"):
+    for command in ("serve", "check", "predict", "key", "reports", "train", "evaluate", "list"):
         assert f"    {command} " in done.stdout
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import socket
 import subprocess
@@ -13,7 +14,6 @@ from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
-import postgresql
 import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
@@ -24,6 +24,7 @@ from sqlalchemy.schema import CreateTable
 
 import reports
 from reports import database as module
+from reports import engine
 from reports.export import safe_name
 from reports.tables import Base, ReportRow
 
@@ -53,31 +54,20 @@ SENT = reports.Sent(
 )
 
 
-@pytest.fixture(scope="module")
-def server():
-    if postgresql.programs() is None:
-        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
-    server = postgresql.Server()
-    yield server
-    server.close()
-
-
-@pytest.fixture
-def emptied(server):
-    """The server, with an empty database."""
-    engine = sa.create_engine(server.url.replace("://", "+psycopg://"), poolclass=sa.NullPool)
-    with engine.begin() as connection:
-        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
-        connection.execute(sa.text("CREATE SCHEMA public"))
-    return server
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(
+    params=["sqlite", "postgresql", *(["mysql"] if "GLIMPSE_MYSQL" in os.environ else [])]
+)
 def url(request, tmp_path):
-    """The URL of an empty database, of each kind."""
+    """The URL of an empty database, of each kind. GLIMPSE_MYSQL may name one that is emptied."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path}/reports.db"
-    return request.getfixturevalue("emptied").url
+    if request.param == "postgresql":
+        return request.getfixturevalue("emptied").url
+    url, found = os.environ["GLIMPSE_MYSQL"], sa.MetaData()
+    made = engine.engine(url)
+    found.reflect(made)
+    found.drop_all(made)
+    return url
 
 
 @pytest.fixture
@@ -299,6 +289,17 @@ def test_forked_workers_add_the_same_reports_once(url, opened):
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert len(reports.open_database(url).page().reports) == 8
+
+
+@pytest.mark.parametrize(("kind", "journal"), [("ext4", "wal"), ("nfs4", "delete")])
+def test_a_file_that_hosts_share_has_no_write_ahead_log(tmp_path, monkeypatch, kind, journal):
+    mounts = tmp_path / "mounts"
+    mounts.write_text(f"/dev/sda / ext4 rw 0 0\nhost:/x {tmp_path} {kind} rw 0 0\n")
+    monkeypatch.setattr(engine, "MOUNTS", mounts)
+    database = reports.open_database(f"sqlite:///{tmp_path}/reports.db")
+    with database._connected(writes=False) as connection:
+        assert connection.scalar(sa.text("PRAGMA journal_mode")) == journal
+    assert database.add(SENT, "x").is_new
 
 
 def test_the_migrations_make_the_tables_that_the_code_has(database):

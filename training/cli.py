@@ -34,9 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command that was parsed, and prints its errors; returns the exit status."""
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except (TrainingError, StoreError, CardError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has closed the pipe
+        sys.stdout = None
+        return 1
     except OSError as error:
         print(f"error: {error}; check the path and the space that is left", file=sys.stderr)
         return 2

@@ -139,7 +139,7 @@ class Trial {
       const sent = await body?.();
       const started = performance.now();
       const response = body
-        ? await postOnce(root + path, sent, headers, { signal, patience: PATIENCE })
+        ? await postOnce(root + path, sent, headers, { signal, patience: PATIENCE, method: this.#form.dataset.method })
         : await fetchWhole(root + path, {}, { signal, patience: PATIENCE });
       const text = await response.text();
       if (!signal.aborted) this.#tell(response, text, performance.now() - started);
