@@ -17,6 +17,7 @@ from flask import (
     abort,
     current_app,
     g,
+    jsonify,
     make_response,
     redirect,
     render_template,
@@ -308,7 +309,7 @@ def decide() -> AnyResponse:
         return redirect(view.address(), 303)
     counts = database().counts()
     told = _told_of_update(_tabs(counts, view.model)["accepted"], view.model)
-    return current_app.json.response(tabs=_tabs(counts, view.model), update=told)
+    return jsonify(tabs=_tabs(counts, view.model), update=told)
 
 
 def _told_of_update(accepted: int, model: str) -> str:
