@@ -115,6 +115,7 @@ def _key(arguments: argparse.Namespace) -> int:
     print(f"key     {key}")
     print(f"digest  {hashlib.sha256(key.encode()).hexdigest()}")
     print("Give the key to a client; put the digest into GLIMPSE_API_KEYS.")
+    print("Or keep the key to sign in to /review; put the digest into GLIMPSE_REVIEW_KEYS.")
     return 0
 
 
