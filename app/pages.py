@@ -66,7 +66,7 @@ def _navigation() -> dict[str, Any]:
     return {
         "navigation": [entry[:3] for entry in entries if entry[3]],
         "own_models": own,
-        "reports_on": bool(current_app.config.get("REPORTS")),
+        "reports_on": bool(current_app.config["REPORTS"]),
     }
 
 
@@ -152,7 +152,7 @@ def batch() -> str:
 @pages.get("/withdraw")
 def withdraw() -> str:
     """The page on which a report is withdrawn with its code."""
-    if not current_app.config.get("REPORTS"):
+    if not current_app.config["REPORTS"]:
         abort(404)
     return render_template("withdraw.html")
 
