@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.reports_command import add_command as add_reports
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
@@ -46,6 +48,8 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
             f"--{form}", dest="form", action="store_const", const=form, help=f"print {form.upper()}"
         )
     predict.set_defaults(run=_predict)
+
+    add_reports(commands)
 
     key = commands.add_parser("key", help="create an API key, and its digest for GLIMPSE_API_KEYS")
     key.set_defaults(run=_key)

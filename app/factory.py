@@ -16,6 +16,8 @@ from app import (
     inside_page,  # noqa: F401 (its routes are those of `pages`)
     metrics,
     models,
+    reporting,
+    review,
     texts,
     traces,
     trial,
@@ -58,9 +60,10 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
         (only,) = held.ready
         if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
             app.config["DEFAULT_MODEL"] = only
-    for part in (assets, body, errors, metrics, models, texts, guard, trial):
+    for part in (assets, body, errors, metrics, models, texts, guard, reporting, trial):
         part.register(app)
     traces.register(app)
     for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
+    review.register(app)
     return app

@@ -20,8 +20,7 @@ from numpy.typing import NDArray
 
 import model_store
 from app.answers import Count, Score, documented, json_response
-from app.body import SMALL, decompressed, whole_body
-from app.engines import ENGINES
+from app.body import PLAIN, SMALL, body_encoding, decompressed, whole_body
 from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter
 from app.metrics import PREDICTIONS
 from app.models import Model, models
@@ -255,7 +254,7 @@ def model_metadata(name: str, version: str | None = None) -> Response:
         ModelMetadata(
             card.name,
             _versions(model),
-            ENGINES["onnx"].platform if card.onnx_only else models().platform,
+            model.platform,
             [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
             [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
             ModelParameters(card.labels),
@@ -277,14 +276,12 @@ def model_metadata(name: str, version: str | None = None) -> Response:
 def infer(name: str, version: str | None = None) -> Response:
     """Classify a tensor of pictures."""
     model = _model(name, version) if version else trials().answering(name)
+    encoding = body_encoding()
     content = whole_body()
     seconds, patience = current_app.config["MAX_SECONDS"], current_app.config["MAX_WAIT"]
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    is_light = len(content) <= SMALL and encoding == "identity"
+    is_light = len(content) <= SMALL and encoding == PLAIN
     with work(light=is_light, seconds=seconds, patience=patience) as turn:
-        if encoding != "identity":
-            content = decompressed(content, encoding)
-        asked, probabilities = _infer(content, model, turn)
+        asked, probabilities = _infer(decompressed(content, encoding), model, turn)
     for index in probabilities.argmax(axis=1).tolist():
         PREDICTIONS.labels(model.card.name, model.card.labels[index]).inc()
     output, tensor = _output(probabilities, _classes(asked), model)

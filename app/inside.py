@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 import model_store
-from app.engines import ENGINES
-from app.models import FORGETS, Model, models
+from app.engines import TORCH
+from app.models import FORGETS, Model
 from model_store import Card
 from tasks.base import Pixels
 from tasks.problems import NotReady
@@ -66,9 +66,9 @@ class Inside:
 
 def inside(model: Model) -> Inside:
     """The network of a model, loaded when it is first asked for; raises `NotReady`."""
-    card, by_torch = model.card, models().platform == ENGINES["torch"].platform
+    card = model.card
     try:
-        found = _opened(model, by_torch=by_torch and not card.onnx_only)
+        found = _opened(model)
     except model_store.StoreError as error:
         raise NotReady(f"The model cannot be used: {error}.") from error
     if found is None or not found.filters:
@@ -80,8 +80,8 @@ def inside(model: Model) -> Inside:
 
 
 @lru_cache(maxsize=4)
-def _opened(model: Model, *, by_torch: bool) -> Inside | None:
-    return (_torch if by_torch else _onnx)(model.folder, model.card)
+def _opened(model: Model) -> Inside | None:
+    return (_torch if model.platform == TORCH else _onnx)(model.folder, model.card)
 
 
 FORGETS.append(_opened.cache_clear)

@@ -47,6 +47,7 @@ SHADOW = Counter(
     ["model", "version", "outcome"],
 )
 PROBLEMS = Counter("glimpse_problems", "Problems in answers", ["type"])
+REPORTS = Counter("glimpse_reports", "Reports received", ["model", "version", "kind"])
 LOAD_SECONDS = Gauge(
     "glimpse_model_load_seconds",
     "Seconds that loading and warming a model took",

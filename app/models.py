@@ -19,17 +19,17 @@ from flask import Flask, current_app, request
 
 import model_store
 import tasks
-from app.engines import Engine, Explainer, Load, Network
+from app.engines import ONNX, TORCH, Engine, Explainer, Loaded, Network
 from app.errors import UnknownModel
+from app.evaluation import Report, read_report
 from app.memory import give_back_what_is_free
 from app.metrics import LOAD_SECONDS, REFUSED
-from app.reports import Report, read_report
 from app.scheduler import SCHEDULER
 from model_store import Card, StoreError
 from tasks import InputSpec, Task, UnknownTaskError
 from tasks.problems import NotReady
 
-WARM_UP_CALLS = 3  # a loaded module compiles in its first two calls
+WARM_UP_CALLS = {TORCH: 3, ONNX: 1}  # TorchScript compiles in its first two calls
 LOOK_EVERY = 1.0  # seconds between looks at the store
 MOST_OTHERS = 2  # versions in memory that are served only to those who name them
 FILES = (model_store.CARD, model_store.CHECKPOINT, model_store.ONNX_FILE)
@@ -52,6 +52,7 @@ class Model:
     spec: InputSpec
     network: Network
     explainer: Explainer
+    platform: str  # what runs the network
     report: Report
     folder: Path
 
@@ -78,7 +79,6 @@ class Models:
     """All models of a store: those that can be used, and why the others cannot."""
 
     def __init__(self, root: Path, engine: Engine) -> None:
-        self.platform = engine.platform
         self._root, self._load = root, engine.load
         self._held: dict[str, _Held] = {}  # replaced when it changes, for requests go through it
         self._seen: dict[str, list[tuple[int, ...] | None]] = {}
@@ -292,11 +292,11 @@ def _version(folder: Path) -> str:
         return folder.name if folder.parent.name == model_store.VERSIONS else ""
 
 
-def _loaded(folder: Path, load: Load) -> Model:
+def _loaded(folder: Path, load: Callable[[Path], Loaded]) -> Model:
     """The model in `folder`, after its first answers; raises `StoreError`."""
     title = model_store.title(folder)
     try:
-        network, explainer, card = load(folder)
+        network, explainer, card, platform = load(folder)
     except StoreError:
         raise
     except Exception as error:  # a checkpoint may hold any code
@@ -315,7 +315,7 @@ def _loaded(folder: Path, load: Load) -> Model:
     if misfit := task.misfit(spec):
         raise StoreError(f"{title}: its card asks for pictures of {list(spec.shape)}, but {misfit}")
     try:
-        for _ in range(WARM_UP_CALLS):
+        for _ in range(WARM_UP_CALLS[platform]):
             answer = network(np.zeros((1, *spec.shape), np.uint8))
         model_store.check_probe(folder, network)
     except StoreError:
@@ -334,4 +334,5 @@ def _loaded(folder: Path, load: Load) -> Model:
         raise StoreError(
             f"{title}: its network does not return probabilities; train the model again"
         )
-    return Model(card, task, spec, network, explainer, read_report(folder, card.labels), folder)
+    report = read_report(folder, card.labels)
+    return Model(card, task, spec, network, explainer, platform, report, folder)

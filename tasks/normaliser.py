@@ -10,7 +10,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -34,6 +34,8 @@ ONE_DIGIT = 0.3  # the widest gap in an open 4, in its height
 MOST_LINES = 12  # ruled lines that are removed in each direction
 LEAST_LINE = 0.2  # the least length of a printed line, in the picture's side
 SLOPES = np.linspace(-0.08, 0.08, 9).tolist()  # of printed lines
+SPECK = 0.03  # of the largest part's ink: what is smaller belongs to no digit
+DOT = 0.004  # the same of the points beside digits, in a drawing
 NEAR, FAR = 0.3, 3.0  # where a digit's parts lie, and what is beside it in a drawing, in its size
 FAINTEST = 10.0  # grey levels (of 255) by which strokes must differ from the background
 
@@ -231,35 +233,29 @@ def lay_out(ink: Grey) -> Layout:
     areas = np.bincount(labels.ravel(), minlength=len(boxes))
     areas[0] = 0
     left, top, right, bottom = boxes.T
-    widths, heights = right - left, bottom - top
-    kept = areas > 0
-    for frame in np.flatnonzero(kept & (areas >= 0.05 * areas.max())):
-        inside = kept & (left > left[frame]) & (right < right[frame])
-        inside &= (top > top[frame]) & (bottom < bottom[frame])
-        inside &= heights >= 0.25 * heights[frame]
-        if not inside.any() or areas[frame] > 0.4 * widths[frame] * heights[frame]:
-            continue
-        # A slash in a zero is no digit in a frame.
-        narrow = widths[frame] < 0.85 * heights[frame]
-        if not (narrow and inside.sum() == 1 and _is_straight(labels == inside.argmax())):
-            kept[frame] = False
+    kept = (areas > 0) & ~_frames(labels, boxes, areas)
+    for upper, lower in _halves(boxes, kept):
+        labels = np.where(labels == lower, upper, labels)
+        areas[upper] += areas[lower]
+        areas[lower] = 0
+        kept[lower] = False
+        left[upper], right[upper] = min(left[[upper, lower]]), max(right[[upper, lower]])
+        bottom[upper] = bottom[lower]
+    heights = bottom - top
     high = heights[kept].max()
     tall = kept & (heights >= 0.5 * high) & (areas >= 0.05 * areas[kept].max())
     lines = _lines(np.stack([top[tall], bottom[tall]], axis=1))
     width = right[tall].max() - left[tall].min()
-    small = kept & ~tall & (heights < 0.3 * high)
-    under = small & (top > bottom[tall].max() - 0.05 * high) & (widths > 0.7 * width)
-    kept &= ~under
+    under = kept & ~tall & (heights < 0.3 * high) & (right - left > 0.7 * width)
+    kept &= ~under | (top <= bottom[tall].max() - 0.05 * high)
     tall_at = np.flatnonzero(tall)
     tall_at = tall_at[np.argsort(left[tall_at] + right[tall_at], kind="stable")]
     # How far to the right of one and to the left of the other, or below 0: over each other.
     apart = np.maximum(left[tall_at] - right[:, np.newaxis], left[:, np.newaxis] - right[tall_at])
-    alone = (apart > -0.3 * np.minimum(widths, high)[:, np.newaxis]).all(axis=1)
-    # A 5's bar that does not reach back over the 5 is at its top.
-    alone &= (top + bottom) / 2 > top[tall].min() + 0.3 * high
-    beside = small & kept & alone & (areas > 0.5 * _stroke_width(ink) ** 2)
-    kept &= ~beside
-    clean: Grey = ink * _grown(np.asarray(kept[labels], bool)) if not kept[1:].all() else ink
+    beside = kept & ~tall & _are_alone(boxes, boxes[tall_at], apart)
+    beside &= areas > 0.5 * _stroke_width(ink) ** 2
+    kept &= ~beside & (areas > SPECK * areas.max())
+    clean: Grey = ink if kept[areas > 0].all() else ink * _grown(np.asarray(kept[labels], bool))
     others = bool(beside.any()) or lines > 1
     shared = bottom[tall].min() - top[tall].max()
     if not 2 <= len(tall_at) <= MOST_DIGITS or shared < 0.3 * heights[tall].min():
@@ -272,6 +268,54 @@ def lay_out(ink: Grey) -> Layout:
     owners = owner[labels]
     pieces = [np.asarray(owners == number, bool) for number in range(len(tall_at))]
     return Layout(clean, pieces, others)
+
+
+def _frames(labels: NDArray[np.int32], boxes: NDArray[np.intp], areas: NDArray[np.intp]) -> Mask:
+    """Which parts are a circle or box round others."""
+    left, top, right, bottom = boxes.T
+    widths, heights = right - left, bottom - top
+    found = np.zeros(len(boxes), bool)
+    for frame in np.flatnonzero((areas > 0) & (areas >= 0.05 * areas.max())):
+        inside = (areas > 0) & ~found & (left > left[frame]) & (right < right[frame])
+        inside &= (top > top[frame]) & (bottom < bottom[frame])
+        inside &= heights >= 0.25 * heights[frame]
+        if not inside.any() or areas[frame] > 0.4 * widths[frame] * heights[frame]:
+            continue
+        # A slash in a zero is no digit in a frame; it reaches further across than a 1 does.
+        slash = inside.argmax()
+        across = widths[frame] < 0.85 * heights[frame] and widths[slash] > 0.5 * widths[frame]
+        found[frame] = not (across and inside.sum() == 1 and _is_straight(labels == slash))
+    return found
+
+
+def _are_alone(boxes: NDArray[np.intp], digits: NDArray[np.intp], apart: NDArray[np.intp]) -> Mask:
+    """Which parts lie between or beside the `digits`' boxes, `apart` from each: (parts, digits)."""
+    left, top, right, bottom = boxes.T
+    heights, high = bottom - top, (digits[:, 3] - digits[:, 1]).max()
+    alone = (apart > -0.3 * np.minimum(right - left, high)[:, np.newaxis]).all(axis=1)
+    # A 5's bar that does not reach back over the 5 is at its top.
+    alone &= (top + bottom) / 2 > digits[:, 1].min() + 0.3 * high
+    # The angle of an open 4 is at the left of its stem.
+    stems = digits[digits[:, 2] - digits[:, 0] < 0.35 * (digits[:, 3] - digits[:, 1]), 0]
+    before = (stems - right[:, np.newaxis]) / high
+    angle = (heights >= 0.3 * high) & ((before > -0.3) & (before < 0.15)).any(axis=1)
+    return np.asarray(alone & ~angle, bool)
+
+
+def _halves(boxes: NDArray[np.intp], kept: Mask) -> list[tuple[int, int]]:
+    """Which of the `kept` parts are the upper and the lower half of a digit beside a whole one."""
+    high = int((boxes[kept, 3] - boxes[kept, 1]).max())
+    found: list[tuple[int, int]] = []
+    heights = boxes[:, 3] - boxes[:, 1]
+    parts = np.flatnonzero(kept & (heights > 0.25 * high) & (heights < 0.7 * high))
+    for upper, lower in permutations(parts.tolist(), 2):
+        (left, top, right, middle), (left_too, below, right_too, bottom) = boxes[[upper, lower]]
+        shared = min(right, right_too) - max(left, left_too)
+        close = -0.3 * high < below - middle < 0.12 * high and top < below and middle < bottom
+        whole = 0.6 * high < bottom - top < 1.2 * high
+        if close and whole and shared > 0.6 * min(right - left, right_too - left_too):
+            found.append((upper, lower))
+    return found
 
 
 def _is_straight(mask: Mask) -> bool:
@@ -859,6 +903,7 @@ def _main_parts(mask: Mask, strong: Mask, reach: float) -> Mask:
 
     Small parts belong to it within `reach`, in the size of the largest.
     """
+    least = DOT if reach == FAR else SPECK
     labels, boxes = _components(mask)
     areas = np.bincount(labels[strong], minlength=len(boxes)).astype(float)
     areas[0] = 0
@@ -877,7 +922,7 @@ def _main_parts(mask: Mask, strong: Mask, reach: float) -> Mask:
         & (boxes[:, 1] < boxes[keep, 3].max() + reach)
         & (boxes[:, 3] > boxes[keep, 1].min() - reach)
     )
-    keep |= near & (areas > 0.03 * areas[main])
+    keep |= near & (areas > least * areas[main])
     keep[0] = False
     return np.asarray(keep[labels], bool)
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from samples import ByInk, card, script
 
 from app import create_app, engines
-from app.engines import NoEngineError, engine
+from app.engines import ONNX, TORCH, NoEngineError, engine
 from model_store import ROOT, StoreError, folders, load_onnx, read_card, save
 from training.onnx_export import save_onnx
 
@@ -103,10 +103,26 @@ def test_a_damaged_onnx_file_is_not_loaded(folder, damage):
         load_onnx(folder)
 
 
-def test_auto_is_torch_where_it_is_installed_and_onnxruntime_elsewhere(folder, monkeypatch):
-    assert engine("auto") is engine("torch")
-    monkeypatch.setattr(engines, "find_spec", lambda name: name == "onnxruntime" or None)
-    assert engine("auto") is engine("onnx")
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_auto_is_the_only_engine_that_is_installed(name, monkeypatch):
+    package = engines.PACKAGES[name]
+    monkeypatch.setattr(engines, "find_spec", lambda each: each == package or None)
+    assert engine("auto") is engine(name)
+
+
+LACKS = {
+    "nothing": (lambda folder: None, ONNX),
+    "the file": (lambda folder: (folder / "model.onnx").unlink(), TORCH),
+    "the file, since trained again": (train_again, TORCH),
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_auto_is_onnxruntime_and_torch_for_a_model_without_an_onnx_file(folder, lack):
+    harm, platform = LACKS[lack]
+    harm(folder)
+    app = create_app({"MODEL_STORE": str(folder.parent)})
+    assert app.extensions["models"].ready["digits"].platform == platform
 
 
 def test_without_an_engine_it_says_what_to_install(monkeypatch):
@@ -147,7 +163,7 @@ def test_first_explanations_in_several_threads_after_a_fork_all_come(name):
         "import os, threading, numpy as np\n"
         "from pathlib import Path\n"
         "from app.engines import engine\n"
-        f"network, explain, _ = engine({name!r}).load(Path('model_store/digits'))\n"
+        f"network, explain, *_ = engine({name!r}).load(Path('model_store/digits'))\n"
         "network(np.zeros((1, 1, 28, 28), np.uint8))\n"
         "picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)\n"
         "for _ in range(5):\n"

@@ -134,6 +134,7 @@ def test_tritons_client_may_compress(app, triton, encoding):
         (gzip.compress(bytes(3_000_000)), "gzip", 413),
         (b"x", "br", 415),
     ],
+    ids=["none", "cut short", "too large", "unknown"],
 )
 def test_a_wrong_compressed_body_is_a_problem(client, body, encoding, status):
     headers = {"Content-Encoding": encoding}

@@ -167,6 +167,62 @@ def test_a_sign_further_away_is_told(reader):
     assert told["verdict"] == "none"
 
 
+def penned(*strokes, width=14):
+    """Strokes drawn as the pad draws them, on 280 pixels."""
+    picture = Image.new("L", (280, 280), 255)
+    pen = ImageDraw.Draw(picture)
+    for stroke in strokes:
+        pen.line(stroke, fill=0, width=width, joint="curve")
+        for x, y in stroke:
+            pen.ellipse((x - width / 2, y - width / 2, x + width / 2, y + width / 2), fill=0)
+    return picture
+
+
+SEVEN = [(60, 40), (150, 40), (95, 230)]
+
+
+@pytest.mark.parametrize("width", [6, 14])
+def test_a_tap_beside_a_large_digit_is_a_point(reader, width):
+    """It has a hundredth of the digit's ink."""
+    eight = [(100 + 70 * math.sin(2 * a), 135 - 100 * math.cos(a)) for a in np.linspace(0, 6.3, 60)]
+    for digit, label in ((eight, "8"), (SEVEN, "7")):
+        assert result(reader, penned(digit, width=width))["verdict"] == "sure"
+        told = result(reader, penned(digit, [(215, 228)], width=width))
+        assert (told["label"], told["verdict"]) == (label, "none")
+
+
+def test_a_sign_almost_half_as_high_as_the_digit_is_told(reader):
+    plus = [[(20, 135), (80, 135)], [(50, 95), (50, 175)]]
+    seven = [(x + 70, y) for x, y in SEVEN]
+    told = result(reader, penned(*plus, seven))
+    assert (told["label"], told["verdict"]) == ("7", "none")
+
+
+@pytest.mark.parametrize("round_it", ["ellipse", "rectangle"])
+def test_a_one_in_a_narrow_frame_is_no_slashed_zero(reader, round_it):
+    picture = penned([(140, 80), (136, 190)])
+    getattr(ImageDraw.Draw(picture), round_it)((90, 30, 190, 240), outline=0, width=8)
+    told = result(reader, picture)
+    assert (told["label"], told["verdict"]) == ("1", "sure")
+
+
+def loop(x, y, width, height):
+    turn = np.linspace(0, 2 * math.pi, 30)
+    return list(zip(x + width * np.sin(turn), y - height * np.cos(turn), strict=True))
+
+
+def test_an_eight_of_two_loops_is_one_digit_of_a_number(reader):
+    seven = [(20, 50), (90, 50), (50, 220)]
+    told = result(reader, penned(seven, loop(170, 105, 22, 24), loop(170, 170, 27, 30), width=8))
+    assert told["label"] == "78"
+
+
+def test_the_low_angle_of_an_open_four_is_no_sign(reader):
+    angle = [(20, 70), (34, 112), (66, 112)]
+    two = [(130, 95), (160, 70), (190, 95), (130, 190), (200, 190)]
+    assert result(reader, penned(angle, [(78, 62), (76, 192)], two, width=8))["label"] == "42"
+
+
 def test_top_k_counts_the_readings_too(reader):
     told = result(reader, drawn("27"), "?top_k=2")
     assert len(told["predictions"]) == 2

@@ -15,7 +15,7 @@ import csv
 import dataclasses
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -171,11 +171,11 @@ def train(
     model = chosen.name if name is None else plain_name(name)
     held = data if isinstance(data, datasets.Data) else load(chosen, data, limit)
     folder = Path(out) if out is not None else Path("runs") / model
-    with _logged(folder, say, keep=resume) as tell:
+    with logged(folder, say, keep=resume) as tell:
         if distributed.is_writer():
             datasets.write_skipped(held, folder)
         progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
-        try:
+        with to_be_resumed(folder):
             result = loop.train(
                 chosen,
                 held,
@@ -185,14 +185,8 @@ def train(
                 each_epoch=progress.epoch,
                 device=device,
             )
-        except KeyboardInterrupt:
-            if (folder / loop.STATE).exists():
-                raise KeyboardInterrupt(
-                    "The last complete epoch is saved: continue with --resume."
-                ) from None
-            raise
         distributed.leave_to_the_first()
-        card, failure = _write(result, held, folder, model, progress)
+        card, failure = write_run(result, held, folder, model, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
         trained = Trained(card, folder, result.history, target, failure)
         low, high = trained.interval
@@ -252,7 +246,7 @@ def evaluate(
     figures = tested.figures()
     if write:
         _check_same_test(card, figures)
-        write_report(folder, card.labels, tested, part, source.name)
+        write_report(folder, card, tested, part, source.name)
     return Evaluated(card, folder, figures, report.table(tested, card.labels))
 
 
@@ -295,7 +289,7 @@ def compare(
         own = replace(chosen, network=candidate.network)
         place = folder / candidate.label
         resumed = resume and (place / loop.STATE).is_file()
-        with _logged(place, say, keep=resumed) as tell:
+        with logged(place, say, keep=resumed) as tell:
             tell(f"Candidate {candidate.label}")
             result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
         best = result.history[result.best_epoch - 1]
@@ -314,7 +308,7 @@ def compare(
             kept, best_row = result, rows[-1]
     assert kept is not None and best_row is not None
     distributed.leave_to_the_first()
-    card, failure = _write(kept, held, folder, chosen.name)
+    card, failure = write_run(kept, held, folder, chosen.name)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -356,7 +350,7 @@ def cross_validate(
         fold = replace(chosen.data, split=split, fold=index)
         place = folder / f"fold-{index}"
         resumed = resume and (place / loop.STATE).is_file()
-        with _logged(place, say, keep=resumed) as tell:
+        with logged(place, say, keep=resumed) as tell:
             tell(f"Fold {index + 1} of {chosen.data.folds}")
             own = replace(chosen, data=fold)
             result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
@@ -466,7 +460,7 @@ def as_paths(given: Places | None) -> Path | list[Path] | None:
 
 
 @contextmanager
-def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
+def logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
     """Makes the folder of a run; the function that it gives says a line and logs it there.
 
     With `keep` the log goes on from the one that is there. Of several processes that torchrun
@@ -488,13 +482,35 @@ def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
         yield tell
 
 
-def _write(
-    result: Result, data: Data, folder: Path, name: str, progress: Progress | None = None
+@contextmanager
+def to_be_resumed(folder: Path) -> Iterator[None]:
+    """Lets an interruption say how the run in `folder` goes on, once an epoch of it is saved."""
+    from training import loop  # noqa: PLC0415
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / loop.STATE).exists():
+            raise KeyboardInterrupt(
+                "The last complete epoch is saved: continue with --resume."
+            ) from None
+        raise
+
+
+def write_run(
+    result: Result,
+    data: Data,
+    folder: Path,
+    name: str,
+    progress: Progress | None = None,
+    *,
+    reported: Mapping[str, Any] | None = None,
 ) -> tuple[Card, str]:
     """Tests the best epoch's network and writes its checkpoint, its card and then its report.
 
-    `name` is the model's. Returns the card, and why the report could not be written, if so: the
-    checkpoint of a long training is there all the same.
+    `name` is the model's; of an update, `reported` is what people reported. Returns the card, and
+    why the report could not be written, if so: the checkpoint of a long training is there all the
+    same.
     """
     from training import checkpoint, loop, report  # noqa: PLC0415
 
@@ -518,27 +534,29 @@ def _write(
         told = loop.predict(result.classifier, part)
         figures = report.Tested.of(part.labels, told, labels, result.thresholds).figures()
         metrics |= {f"test_{other}_{key}": value for key, value in figures.items()}
+    if reported is not None:
+        metrics["reports"] = reported
     card = checkpoint.export(result, result.recipe, data, metrics, folder, name=name)
     try:
         if progress is not None:
             progress.close(result.history)
-        write_report(folder, data.labels, tested, data.test, result.recipe.data.name)
+        write_report(folder, card, tested, data.test, result.recipe.data.name)
     except Exception as error:  # of whatever kind
         return card, f"{type(error).__name__}: {error}"
     return card, ""
 
 
-def write_report(folder: Path, labels: list[str], tested: Tested, part: Part, data: str) -> None:
+def write_report(folder: Path, card: Card, tested: Tested, part: Part, data: str) -> None:
     """Writes the report of a test on `part` of the data set `data` into `folder`."""
     import torch  # noqa: PLC0415
 
     from training import report  # noqa: PLC0415
 
-    known = part.subset(part.labels < len(labels))
-    report.write(folder, labels, tested)
+    known = part.subset(part.labels < len(card.labels))
+    report.write(folder, card.labels, tested, card.metrics.get("reports"))
     report.write_hardest(
         folder,
-        labels,
+        card.labels,
         tested,
         pictures=lambda chosen: known.batch(torch.from_numpy(chosen)).numpy(),
         data=data,

@@ -65,6 +65,11 @@ class Base:
         """How many columns the network has; 1 where it is a single network."""
         return int(self.network["options"].get("columns", 1))
 
+    @property
+    def kept(self) -> int:
+        """How many of its first columns were kept as they were when it was trained."""
+        return int(self.network.get("keep", 0))
+
     def load_into(
         self, network: nn.Module, labels: Sequence[str], *, rejects: bool = False, keep: int = 0
     ) -> None:

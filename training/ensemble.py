@@ -160,7 +160,7 @@ def ensemble(
     folder = Path(out) if out is not None else Path("runs") / name
     pictures = validation.batch(torch.arange(min(64, len(validation))))
     made = checkpoint.write(whole, for_onnx, made, pictures, folder)
-    write_report(folder, card.labels, tested, held.test, split.name)
+    write_report(folder, made, tested, held.test, split.name)
     for own in cards:
         if "test_accuracy" in own.metrics:
             say(f"{own.name} {own.version}: test accuracy {own.metrics['test_accuracy']:.2%}")

@@ -66,6 +66,33 @@ class Hardest(Struct):
     credit: str = ""
 
 
+class Group(Struct):
+    """How many reports there are, and of how many people."""
+
+    count: Count
+    reporters: Count
+
+
+class Before(Struct):
+    """How many of `count` pictures the version before got right, and this one `after` it; how
+    likely chance alone would do as well, where that is known.
+    """
+
+    count: Count
+    before: Count
+    after: Count
+    p: Share | None = None
+
+
+class Reported(Struct):
+    """What a version has learnt from what people reported, see `training.update`."""
+
+    learnt: Group
+    held_back: Group
+    test: Before
+    validation: Before
+
+
 class Report(Struct, frozen=True):
     """A model's report; lists of classes are in the order of the card's labels."""
 
@@ -160,6 +187,12 @@ def accuracy(card: Card) -> tuple[float, float, float] | None:
         return None
     low, high = told(card.metrics, "test_accuracy_interval", tuple[Share, Share], (value, value))
     return (value, low, high) if low <= value <= high else (value, value, value)
+
+
+def reported(card: Card) -> Reported | None:
+    """What people reported about the version before, if this one has learnt from it."""
+    found: Reported | None = told(card.metrics, "reports", Reported)
+    return found
 
 
 def recalls(card: Card) -> dict[str, float]:
