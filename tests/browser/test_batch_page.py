@@ -330,6 +330,22 @@ def test_a_connection_lost_twice_is_said_and_can_be_gone_on_from(stubbed: Page):
     expect(stubbed.get_by_test_id("error")).to_be_hidden()
 
 
+def test_the_batch_goes_on_by_itself_when_the_line_is_back(stubbed: Page):
+    reply(stubbed, "lost", "lost")
+    choose(stubbed, *sevens(2))
+    expect(stubbed.get_by_test_id("error")).to_contain_text("cannot be reached")
+    stubbed.evaluate(
+        """() => {
+            const lost = window.fetch;
+            window.fetch = async (url, init) =>
+                String(url).endsWith("/healthz") ? new Response("") : lost(url, init);
+            dispatchEvent(new Event("online"));
+        }"""
+    )
+    done(stubbed, "2 of 2")
+    expect(stubbed.get_by_test_id("error")).to_be_hidden()
+
+
 def test_what_every_picture_would_be_told_is_told_once(stubbed: Page):
     reply(stubbed, {"status": 404, "body": {"detail": "There is no model of that name."}})
     choose(stubbed, *sevens(20))
