@@ -1,4 +1,4 @@
-"""The page /review, for the owner alone: what people reported, to be accepted, relabelled or not."""
+"""The page /review, for the owner alone: reports, to be accepted, relabelled or rejected."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from flask import (
     abort,
     current_app,
     g,
+    jsonify,
     make_response,
     redirect,
     render_template,
@@ -25,14 +26,15 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
-from app.errors import BadParameter
+from app.errors import BadParameter, answer
 from app.models import models
 from app.sign_in import Session, SignedOut, SignIn
 from app.texts import keep_language, t
 from tasks.decode import decode
+from tasks.problems import Problem
 
 if TYPE_CHECKING:
-    from reports import Count, Database, Kind, Outline, Report, Status
+    from reports import Away, Count, Database, Kind, Outline, Report, Status
 
 TABS = ("new", "unsure", "accepted", "rejected")
 EACH = 60  # groups of near copies on a page
@@ -49,6 +51,18 @@ review = Blueprint("review", __name__, url_prefix="/review")
 review.url_defaults(keep_language)
 
 
+class ReviewAway(Problem):
+    """A database of reports that cannot be used now."""
+
+    status, slug, title = 503, "reports-away", "Reports away"
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(
+            f"The database of reports does not answer. Wait {wait} s, then load the page anew.",
+            {"Retry-After": str(wait)},
+        )
+
+
 def register(app: Flask) -> None:
     """Adds the page to `app` if it has keys for it, and reports."""
     if not app.config["REVIEW_KEYS"]:
@@ -58,11 +72,16 @@ def register(app: Flask) -> None:
         app.config["RATE_STORAGE"],
         lambda: database(app),
     )
-    if app.config.get("REPORTS"):
-        from reports import Database
-        app.extensions.setdefault("reports", Database(app.config["REPORTS"]))
+    if app.extensions["reports"] is not None:
+        from reports import Away  # noqa: PLC0415  # without reports, nothing of it is needed
+
         app.extensions["sign_in"] = sign_in
         app.register_blueprint(review)
+        app.register_error_handler(Away, _answer_away)
+
+
+def _answer_away(away: Away) -> Response:
+    return answer(ReviewAway(away.wait))
 
 
 def database(app: Flask | None = None) -> Database:
@@ -246,9 +265,10 @@ def report(number: int) -> str:
 @review.get("/<int:number>/picture.png")
 def picture(number: int) -> Response:
     """What the network saw."""
-    for each in database().reports([number]):
-        return Response(each.picture, mimetype="image/png")
-    abort(404)
+    found = database().report(number)
+    if found is None:
+        abort(404)
+    return Response(found.picture, mimetype="image/png")
 
 
 @review.get("/<int:number>/whole.jpg")
@@ -259,6 +279,7 @@ def whole(number: int) -> Response:
         abort(404)
     image = decode(content, current_app.config["MAX_PIXELS"]).image.convert("RGB")
     image.thumbnail((WIDE, WIDE))
+    image.info.clear()  # Pillow would write the file's own comment again
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=90)
     return Response(buffer.getvalue(), mimetype="image/jpeg")
@@ -288,7 +309,7 @@ def decide() -> AnyResponse:
         return redirect(view.address(), 303)
     counts = database().counts()
     told = _told_of_update(_tabs(counts, view.model)["accepted"], view.model)
-    return current_app.json.response(tabs=_tabs(counts, view.model), update=told)
+    return jsonify(tabs=_tabs(counts, view.model), update=told)
 
 
 def _told_of_update(accepted: int, model: str) -> str:
@@ -365,7 +386,7 @@ def _tab(count: Count) -> str:
 
 def _tabs(counts: Iterable[Count], model: str) -> dict[str, int]:
     """How many reports of a model each tab has."""
-    found = Counter({tab: 0 for tab in TABS})
+    found = Counter(dict.fromkeys(TABS, 0))
     for count in counts:
         if count.model == model:
             found[_tab(count)] += count.count

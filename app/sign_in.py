@@ -156,7 +156,9 @@ class SignIn:
         return self._hash(f"key {digest}")[:16]
 
     def _hash(self, text: str) -> str:
-        return hmac.new(self.database().secret_for("review"), text.encode(), hashlib.sha256).hexdigest()
+        return hmac.new(
+            self.database().secret_for("review"), text.encode(), hashlib.sha256
+        ).hexdigest()
 
     def _serializer(self) -> URLSafeTimedSerializer:
         return URLSafeTimedSerializer(self.database().secret_for("review"), salt=COOKIE)

@@ -220,7 +220,7 @@ def main() -> None:
             fine = is_right(answer, sheet.digits)
             right += fine
             sure += not fine and answer["verdict"] == "sure"
-        print(f"| {name} | {right / arguments.count:.0%} | {sure} |", flush=True)
+        print(f"| {name} | {right / arguments.count:.1%} | {sure} |", flush=True)
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ PICTURE = TOP / "docs" / "seven.png"
 CONNECTIONS = 8
 ROW = 12  # answers of a version, one after another, by which all workers have taken it
 WARM_UP = 6  # switches before memory is measured first
+REST = 3.0  # seconds in which workers give back the memory of a version
 LEAST = 0.02  # by which the versions' scores differ
 VERSIONS = ("2026.01.01-0000001", "2026.01.02-0000002")
 
@@ -125,15 +126,21 @@ def run(wrk: str, place: Path, switches: int, arguments: list[str]) -> Switched:
             try:
                 for number in range(WARM_UP + switches):
                     if number >= WARM_UP and (number - WARM_UP) % 10 == 0:
-                        memory.append(server.memory_mb)
+                        memory.append(settled(server))
                     version = VERSIONS[number % 2]
                     model_store.use(folder, version)
                     slowest = max(slowest, taken(port, version))
-                memory.append(server.memory_mb)
+                memory.append(settled(server))
             finally:
                 process.send_signal(2)  # wrk tells what it has counted
                 told, _ = process.communicate(timeout=60)
         return counted(told, right, time.monotonic() - began, slowest, memory)
+
+
+def settled(server: Server) -> float:
+    """The memory of a server that has had time to give back that of the version before, MB."""
+    time.sleep(REST)
+    return server.memory_mb
 
 
 def taken(port: int, version: str) -> float:

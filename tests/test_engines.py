@@ -47,12 +47,12 @@ def test_both_engines_agree_on_a_shipped_model(place):
 
 
 @pytest.mark.data("GLIMPSE_MNIST")
-def test_both_engines_agree_on_all_of_mnist_test():
+def test_both_engines_agree_on_every_fifth_digit_of_mnist_test():
     file = Path(os.environ["GLIMPSE_MNIST"]) / "t10k-images-idx3-ubyte.gz"
     content = gzip.decompress(file.read_bytes())
-    tested = np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    tested = np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(-1, 1, 28, 28)[::5]
     one, other = both(ROOT / "digits", tested)
-    assert len(one) == 10_000
+    assert len(one) == 2000
     assert np.abs(one - other).max() < TOLERANCE
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
 
@@ -199,10 +199,10 @@ def test_a_model_runs_on_one_thread(folder):
 
 
 @pytest.mark.data("GLIMPSE_FER2013")
-def test_both_engines_agree_on_all_of_fer2013_test():
+def test_both_engines_agree_on_every_tenth_face_of_fer2013_test():
     with np.load(os.environ["GLIMPSE_FER2013"]) as file:
-        tested = file["images"][file["usage"] == 2][:, np.newaxis]
+        tested = file["images"][file["usage"] == 2][::10, np.newaxis]
     one, other = both(ROOT / "emotions", tested)
-    assert len(one) == 3589
+    assert len(one) == 359
     assert np.abs(one - other).max() < TOLERANCE
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()

@@ -280,11 +280,11 @@ def glimpse(*arguments, cwd=TOP, **settings):
 def test_help_names_the_commands_of_both_sides():
     done = glimpse("--help")
     assert done.returncode == 0, done.stderr
-    for command in ("serve", "check", "predict", "key", "reports", "train", "evaluate", "list"):
+    for command in ("serve", "check", "predict", "key", "models", "reports", "train", "list"):
         assert f"    {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "predict", "key"])
+@pytest.mark.parametrize("command", ["check", "predict", "key", "models"])
 def test_the_apps_commands_do_without_torch(tmp_path, command):
     (tmp_path / "seven.png").write_bytes(encode(seven()))
     pictures = ["seven.png"] if command == "predict" else []

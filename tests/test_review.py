@@ -20,7 +20,7 @@ from samples import encode, seven
 from app import create_app
 from app.review import alike
 from app.sign_in import COOKIE, LASTS, TRIES, SignIn
-from reports import Outline, Sent, open_database
+from reports import Away, Outline, Sent, open_database
 
 TOP = Path(__file__).resolve().parent.parent
 KEY, OTHER = "an owner's key", "another owner's key"
@@ -418,6 +418,19 @@ def test_all_workers_count_guesses_together():
     assert len(done.stdout) == TRIES.amount
 
 
+# The database.
+
+
+def test_a_database_that_is_away_is_told_with_when_to_try_again(owner, monkeypatch):
+    def away(*_, **__):
+        raise Away("no connection", 5)
+
+    monkeypatch.setattr("reports.Database.counts", away)
+    response = owner.get("/review", headers=BROWSER)
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "5"
+
+
 # The grid.
 
 
@@ -463,7 +476,9 @@ def test_five_thousand_reports_are_grouped_at_once():
     row = Outline(
         id=0, kind="report", predicted="1", said="7", likeness=0, status="new", label=None
     )
-    rows = [replace(row, id=each, likeness=each * 0x9E3779B97F4A7C15 % 2**64) for each in range(5000)]
+    rows = [
+        replace(row, id=each, likeness=each * 0x9E3779B97F4A7C15 % 2**64) for each in range(5000)
+    ]
     assert sum(map(len, alike(rows, 4))) == 5000
 
 
@@ -519,7 +534,9 @@ def test_reports_of_a_model_that_is_gone_can_be_reviewed(owner, add, database):
         ({"action": "new"}, "new", None),
     ],
 )
-def test_a_decision_is_kept(owner, add, database, form, status, label):
+def test_a_decision_is_kept(  # noqa: PLR0917
+    owner, add, database, form, status, label
+):
     (number,) = add({})
     assert decide(owner, str(number), **form).status_code == 200
     found = database.report(number)

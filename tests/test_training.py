@@ -353,10 +353,16 @@ def test_publish_puts_the_result_into_the_store(command, tmp_path, monkeypatch, 
     data = command[command.index("--data") + 1]
     assert main(["evaluate", "tiny", "--data", data, *options]) == 0
     assert not (tmp_path / "no").exists()
-    published = tmp_path / "store" / "tiny"
+    published = model_store.current_folder(tmp_path / "store" / "tiny")
+    assert published.parent.name == "versions"
     assert model_store.load(published)[1].name == "tiny"
     assert (published / "confusion_matrix.png").is_file()
+    assert (published / "probe.json").is_file()
     assert not (published / "state.pt").exists()
+    given = f"tiny@{published.name}"
+    assert main(["evaluate", given, "--data", data, *options]) == 0
+    assert main(["evaluate", "tiny@1", "--data", data, *options]) == 2
+    assert f"its versions are: {published.name}" in capsys.readouterr().err
 
 
 def test_what_misses_its_target_is_not_published(command, tmp_path, monkeypatch, capsys):

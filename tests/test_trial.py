@@ -12,6 +12,7 @@ from test_versions import corrupt, made, version
 
 import model_store
 from app import create_app, trial
+from app.metrics import REPORTS
 from app.scheduler import SCHEDULER
 
 httpclient = pytest.importorskip("tritonclient.http")
@@ -269,6 +270,18 @@ def test_the_model_s_page_shows_both_side_by_side(serve, digits):
     assert "100.0\u00a0%" in section  # all are unsure: their score is 0.55
     german = client.get("/models/digits?lang=de").text
     assert "Eine Version auf Probe" in german
+
+
+def test_the_page_counts_reports_by_version_where_reports_are_on(serve, tmp_path):
+    pytest.importorskip("sqlalchemy")
+    client = serve(TRIAL, REPORTS=f"sqlite:///{tmp_path / 'reports.db'}")
+    before = values(client)
+    REPORTS.labels("digits", NEW, "report").inc(7)
+    own = ("kind", "report"), ("model", "digits"), ("version", NEW)
+    count = 7 + int(before.get(("glimpse_reports_total", *own), 0))
+    section = client.get("/models/digits").text.partition('data-testid="trial"')[2]
+    assert "Reported" in section
+    assert f"<td>{count}</td>" in section.partition("</section>")[0]
 
 
 def test_the_page_tells_how_often_the_shadow_differs(serve):

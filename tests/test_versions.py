@@ -16,7 +16,10 @@ from samples import card, encode, script, seven
 
 import model_store
 from app import create_app, models
+from app.__main__ import main
 from model_store import StoreError, save
+from training.api import checkpoint_folder
+from training.errors import TrainingError
 
 
 class Constant(torch.nn.Module):
@@ -416,3 +419,77 @@ def test_nobody_waits_for_a_load(served, digits, monkeypatch):
     go_on.set()
     first.join()
     assert answer(served) == (version(3, 3), "3")
+
+
+# The commands.
+
+
+@pytest.fixture
+def command(digits, capsys, monkeypatch):
+    """Runs `glimpse` on the store; its exit status, what it printed, and its errors."""
+    monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(digits.parent))
+
+    def run(*arguments):
+        status = main(arguments)
+        told = capsys.readouterr()
+        return status, told.out, told.err
+
+    return run
+
+
+def test_the_versions_are_listed(command, digits):
+    model_store.use(digits, version(2, 2))
+    corrupt_card = digits / "versions" / version(3, 3) / "card.json"
+    corrupt_card.write_text("{")
+    status, told, error = command("models")
+    rows = [line.split() for line in told.splitlines()]
+    assert status == 0
+    assert rows[0][:3] == ["MODEL", "VERSION", "SERVES"]
+    assert rows[1][:3] == ["digits", version(1, 1), "2026-02-01"]
+    assert rows[2][:4] == ["digits", version(2, 2), "yes", "2026-02-02"]
+    assert rows[2][-1] == "50.00%"
+    assert f"digits@{version(3, 3)}: the card is not JSON" in error
+    assert command("models", "--store", str(digits / "versions" / version(2, 2)))[0] == 2
+
+
+def test_a_version_is_chosen(command, digits):
+    assert command("models", "use", f"digits@{version(3, 3)}")[0] == 0
+    assert model_store.current_version(digits) == version(3, 3)
+    for wrong, said in (
+        ("digits", "name a version, as digits@VERSION; the versions are: 2026"),
+        ("digits@", "there is no version"),
+        ("digits@../..", "there is no version"),
+        ("letters@1", "there is no model letters"),
+        ("../store/digits@1", "there is no model"),
+    ):
+        status, _, error = command("models", "use", wrong)
+        assert (status, error[:7]) == (2, "error: ")
+        assert said in error
+    corrupt(digits)
+    status, _, error = command(
+        "models", "use", f"digits@{version(1, 1)}", "--store", str(digits.parent)
+    )
+    assert (status, "SHA-256" in error) == (2, True)
+    assert model_store.current_version(digits) == version(3, 3)
+
+
+def test_old_versions_are_removed(command, digits):
+    assert command("models", "prune", "letters", "--keep", "1")[0] == 2
+    assert command("models", "prune", "--keep", "0")[0] == 2
+    status, told, _ = command("models", "prune", "--keep", "1")
+    assert (status, told) == (0, f"removed digits@{version(2, 2)}\n")
+    assert command("models", "prune", "digits", "--keep", "1")[1] == "nothing to remove\n"
+
+
+def test_training_finds_what_serves_and_what_is_named(digits):
+    model_store.use(digits, version(3, 3))
+    store, versions = digits.parent, digits / "versions"
+    assert checkpoint_folder("digits", store) == versions / version(3, 3)
+    assert checkpoint_folder(f"digits@{version(1, 1)}", store) == digits
+    assert checkpoint_folder(digits, "elsewhere") == versions / version(3, 3)
+    assert checkpoint_folder(f"{digits}@{version(2, 2)}", "elsewhere") == versions / version(2, 2)
+    assert checkpoint_folder(digits / "model.pt", store) == digits
+    with pytest.raises(StoreError, match=r"there is no version .* its versions are: 2026"):
+        checkpoint_folder("digits@..", store)
+    with pytest.raises(TrainingError, match=r"a model of the store .*: digits"):
+        checkpoint_folder("letters@1", store)

@@ -14,7 +14,6 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,14 +42,13 @@ Say = Callable[[str], None]
 Places = str | Path | Sequence[str | Path]
 
 IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
-PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
 
 
 @dataclass(frozen=True)
 class Trained:
     """What `train` made: the model's card, and the folder that holds its files.
 
-    `history` has the figures of each epoch. `published` is the model's folder in the store, if it
+    `history` has the figures of each epoch. `published` is the version's folder in the store, if it
     was published; `report_failure` says why the report could not be written, if so.
     """
 
@@ -155,8 +153,9 @@ def train(
 
     `recipe` is a shipped recipe's name, the path of a .toml file, or a `Recipe`; `data` is the
     place of its data (else it is downloaded), or the data itself. The files are written into `out`
-    (runs/NAME), and with `publish`, a store's folder, copied there if the target is reached:
-    `min_accuracy`, 0..1, or the recipe's. `name` names the model, or else the recipe does.
+    (runs/NAME), and with `publish`, a store's folder, added there as the version that is served, if
+    the target is reached: `min_accuracy`, 0..1, or the recipe's. `name` names the model, or else
+    the recipe does.
 
     `epochs` counts instead of the recipe's; no part of the data has more than `limit` pictures;
     `device` is auto, cpu, cuda, cuda:1 or mps; `resume` continues an interrupted run. The `log`
@@ -201,8 +200,7 @@ def train(
             tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
     if publish is None or not trained.reached:
         return trained
-    place = Path(publish) / card.name
-    publish_run(folder, place)
+    place = model_store.add_version(folder, Path(publish) / card.name)
     return dataclasses.replace(trained, published=place)
 
 
@@ -218,7 +216,8 @@ def evaluate(
     """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data, or
     on the test part of a further source, by its name.
 
-    `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
+    `model` is a folder that holds model.pt, that file, or a model's name in `store`, with a version
+    as in ``digits@VERSION`` or else that which is served. With `write`
     the report's files are written again, beside the checkpoint; the test part must give the very
     accuracy that the card states. The data is read as the model's own recipe does or, for an
     imported model, as folders of pictures, unless another `recipe` is given. Raises
@@ -428,17 +427,28 @@ def plain_name(name: str) -> str:
 
 
 def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
-    """The folder of a checkpoint, given as its file, the folder, or a name in the store."""
-    given = Path(model)
-    folder = given.parent if given.name == model_store.CHECKPOINT else given
+    """The folder of a checkpoint, given as its file, the folder, or a name in the store.
+
+    Raises `TrainingError` or `StoreError`.
+    """
+    given = Path(model).expanduser()
+    if given.name == model_store.CHECKPOINT and given.is_file():
+        return given.parent
+    folder, version = given, None
+    if not given.is_dir() and "@" in given.name:
+        name, version = model_store.split_name(given.name)
+        folder = given.with_name(name)
     places = [place for place in (folder, Path(store) / folder) if place.is_dir()]
     # A folder of pictures may be called as the model is that was trained on them.
-    holding = [place for place in places if (place / model_store.CARD).is_file()]
-    if places:
-        return (holding or places)[0]
+    holding = [place for place in places if model_store.is_model_folder(place)]
+    if version is not None and holding:
+        return model_store.version_folder(holding[0], version)
+    if version is None and places:
+        return model_store.current_folder((holding or places)[0])
+    known = ", ".join(each.name for each in model_store.folders(Path(store))) or "none"
     raise TrainingError(
-        f"there is no checkpoint {given}; name a folder that holds model.pt, or a model of the "
-        f"store {store}"
+        f"there is no checkpoint {model}; name a folder that holds model.pt, or a model of the "
+        f"store {store}: {known}"
     )
 
 
@@ -561,19 +571,6 @@ def write_report(folder: Path, card: Card, tested: Tested, part: Part, data: str
         pictures=lambda chosen: known.batch(torch.from_numpy(chosen)).numpy(),
         data=data,
     )
-
-
-def publish_run(folder: Path, place: Path) -> None:
-    """Copies a run's checkpoint and report, but not its state, into the store, in place of those
-    of an older model.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    for file in place.iterdir():
-        if file.suffix in PUBLISHED and not (folder / file.name).exists():
-            file.unlink()
-    for file in folder.iterdir():
-        if file.suffix in PUBLISHED and file.name != "state.pt":
-            shutil.copyfile(file, place / file.name)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -17,7 +17,7 @@ from training.errors import TrainingError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
+CHECKPOINT_HELP = "model.pt, its folder, or a model of the store: NAME or NAME@VERSION"
 
 RECIPES = Path(__file__).with_name("recipes")
 WITHOUT_REPORT = 3  # an exit status
@@ -93,8 +93,8 @@ def add_commands(commands: Commands) -> None:
     train.add_argument(
         "--publish",
         action="store_true",
-        help="if the target is reached, copy the result to the store, "
-        "which the app serves, in place of the old",
+        help="if the target is reached, add the result to the store as the version that the app "
+        "serves from now on",
     )
     _add_store(train)
     _add_target(train)
@@ -316,7 +316,9 @@ def _add_made(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of commands that make a model of others."""
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for it (runs/NAME)")
-    parser.add_argument("--publish", action="store_true", help="copy it to the store too")
+    parser.add_argument(
+        "--publish", action="store_true", help="add it to the store too, to be served"
+    )
     _add_store(parser)
 
 
@@ -470,13 +472,14 @@ def _list(arguments: argparse.Namespace) -> int:
     print("Models")
     for folder in model_store.folders(arguments.store):
         try:
-            card = model_store.read_card(folder)
+            card = model_store.read_card(model_store.current_folder(folder))
         except StoreError as error:
             print(f"  {folder.name:18} unusable: {error}")
         else:
             accuracy = card.metrics.get("test_accuracy")
             told = "not tested" if accuracy is None else f"test accuracy {accuracy:.2%}"
             print(f"  {card.name:18} {card.version}  {told}")
+    print("“glimpse models” lists every version")
     return 0
 
 
@@ -601,5 +604,5 @@ def _import(arguments: argparse.Namespace) -> int:
 def _written(folder: Path, published: Path | None) -> int:
     print(f"Written to {folder}")
     if published is not None:
-        print(f"Published in {published}: the app serves it after its next start")
+        print(f"Published in {published}: the app serves it from now on")
     return 0

@@ -2,6 +2,7 @@
 
 import { csv } from "./csv.js";
 import { whenFiles } from "./files.js";
+import { whenBack } from "./line.js";
 import { Problem, showProblem } from "./problem.js";
 import { Queue } from "./queue.js";
 import { Table } from "./table.js";
@@ -34,8 +35,9 @@ const queue = new Queue(limits, {
     element("count").textContent = sentence;
     say(sentence);
   },
-  halt({ message, said }) {
+  halt({ message, said, isLost, isSlow }) {
     notice(new Problem(t("js.batch.again", { problem: message }), said));
+    if (isLost && !isSlow) stopWaiting = whenBack(start);
     tell();
   },
   end() {
@@ -44,6 +46,7 @@ const queue = new Queue(limits, {
   },
 });
 let quarter = 0;
+let stopWaiting = () => {}; // for the server to come back
 
 whenFiles(drop, [element("pictures-input"), folder], MOST, take, (problem) =>
   notice(problem ?? new Problem(t("js.batch.folder"))),
@@ -81,6 +84,7 @@ function take(files) {
 }
 
 function start() {
+  stopWaiting();
   notice(null);
   const url = new URL(drop.dataset.predictUrl, location);
   url.searchParams.set("model", model.value);
@@ -107,6 +111,7 @@ function askAgain() {
 }
 
 function clear() {
+  stopWaiting();
   queue.clear();
   table.clear();
   notice(null);

@@ -7,6 +7,9 @@ import { percent } from "./score.js";
 import { labelled, t } from "./texts.js";
 
 const SIDE = 640; // pixels of what is sent
+const SMALL_SIDE = 320; // the same while all faces are large: it costs half as much
+const LARGE = 0.18; // of the picture's longer side: a face that is found as well in the smaller picture
+const FULL_LOOK = 1500; // ms after which those who are further away are looked for again
 const PAUSE = 100; // ms from one picture to the next at least, so that the page stays quick
 const REST = 3000; // ms after a failure, or while the page is hidden
 const TOLD = 1500; // ms from one text to the next at least, for those who listen
@@ -19,6 +22,8 @@ export function runMirror(dialog, video) {
   const told = dialog.querySelector("#mirror-told");
   let flight = null;
   let toldAt = 0;
+  let isNear = false; // all faces are large
+  let fullAt = 0; // when the last picture of SIDE was sent
 
   const end = () => {
     flight?.abort();
@@ -48,7 +53,10 @@ export function runMirror(dialog, video) {
   async function once(signal) {
     const next = performance.now() + PAUSE;
     const headers = { "Content-Type": "image/jpeg" };
-    const response = await post(button.dataset.url, still(video, SIDE), headers, { signal });
+    const isSmall = isNear && performance.now() - fullAt < FULL_LOOK;
+    if (!isSmall) fullAt = performance.now();
+    const picture = still(video, isSmall ? SMALL_SIDE : SIDE);
+    const response = await post(button.dataset.url, picture, headers, { signal });
     const body = await response.json().catch(() => null);
     if (signal.aborted) return 0;
     if (response.ok) show(body.results[0]);
@@ -68,6 +76,8 @@ export function runMirror(dialog, video) {
   }
 
   function show({ faces, width, height }) {
+    const least = LARGE * Math.max(width, height);
+    isNear = faces.length > 0 && faces.every(({ box }) => Math.min(box.width, box.height) >= least);
     const isMirrored = !dialog.classList.contains("is-back");
     boxes.replaceChildren(...faces.map((face) => box(face, width, height, isMirrored)));
     const names = faces.map(({ label, score }) => `${labelled(label)} ${percent(score, 0)}`);

@@ -31,7 +31,8 @@ const tools = drop.querySelector(".tools");
 const doing = element("doing");
 const stop = element("stop");
 const boxed = new Faces(boxes, element("strip"), choose);
-const zoom = new Zoom(photo.closest(".photo"), element("zoomed"), () => boxed.place());
+const zooms = drop.querySelectorAll("[data-zoom]");
+const zoom = new Zoom(photo.closest(".photo"), element("zoomed"), zooms, () => boxed.place());
 let flight = new AbortController();
 let faces = []; // as /api/predict answered: faces, or the picture itself
 let names = []; // of the faces, with their places

@@ -1,4 +1,4 @@
-/** A picture that is zoomed with two fingers, the wheel, a double click or + and -. */
+/** A picture that is zoomed with two fingers, the wheel, a double click, + and -, or buttons. */
 
 const MOST = 8;
 const STEP = 1.5; // of a key
@@ -14,9 +14,14 @@ export class Zoom {
   #top = 0;
   #pointers = new Map();
   #isMoved = false;
+  #buttons;
 
-  /** `inner` fills `view` at first; `changed()` hears when it is larger or smaller. */
-  constructor(view, inner, changed) {
+  /**
+   * `inner` fills `view` at first; `changed()` hears when it is larger or smaller. `buttons` have a
+   * data-zoom: in, out or whole.
+   */
+  constructor(view, inner, buttons, changed) {
+    this.#buttons = [...buttons];
     this.#view = view;
     this.#inner = inner;
     this.#changed = changed;
@@ -32,6 +37,9 @@ export class Zoom {
     });
     view.addEventListener("keydown", (event) => this.#onKey(event));
     view.addEventListener("dragstart", (event) => event.preventDefault());
+    for (const button of this.#buttons) {
+      button.addEventListener("click", () => this.#press(button.dataset.zoom));
+    }
   }
 
   /** Shows the whole picture. */
@@ -64,6 +72,12 @@ export class Zoom {
     event.preventDefault();
     const box = document.activeElement.getBoundingClientRect();
     this.#by(factor, box.left + box.width / 2, box.top + box.height / 2);
+  }
+
+  #press(way) {
+    const { left, top, width, height } = this.#view.getBoundingClientRect();
+    const factor = { in: STEP, out: 1 / STEP, whole: 1 / this.#scale }[way];
+    this.#by(factor, left + width / 2, top + height / 2);
   }
 
   #onDown(event) {
@@ -116,6 +130,10 @@ export class Zoom {
     const { clientWidth: width, clientHeight: height } = this.#view;
     const isWhole = this.#scale === 1;
     this.#view.classList.toggle("is-zoomed", !isWhole);
+    // Not disabled, which would take the focus away.
+    for (const each of this.#buttons) {
+      each.ariaDisabled = String(each.dataset.zoom === "in" ? this.#scale === MOST : isWhole);
+    }
     this.#left = Math.min(Math.max(this.#left, width * (1 - this.#scale)), 0);
     this.#top = Math.min(Math.max(this.#top, height * (1 - this.#scale)), 0);
     this.#view.style.inlineSize = isWhole ? "" : `${width}px`;

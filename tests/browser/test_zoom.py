@@ -51,7 +51,11 @@ def press_plus(page: Page) -> None:
     page.locator(".face").first.press("+")
 
 
-@pytest.mark.parametrize("zoom", [pinch, turn_wheel, press_plus])
+def press_the_button(page: Page) -> None:
+    page.get_by_role("button", name="Larger").press("Enter")
+
+
+@pytest.mark.parametrize("zoom", [pinch, turn_wheel, press_plus, press_the_button])
 def test_boxes_keep_to_their_faces_and_0_shows_the_whole_photo_again(page: Page, zoom):
     *place, width = page.evaluate(PLACES)
     zoom(page)
@@ -59,3 +63,22 @@ def test_boxes_keep_to_their_faces_and_0_shows_the_whole_photo_again(page: Page,
     assert page.evaluate(PLACES)[:2] == pytest.approx(place, abs=0.01)
     page.locator(".face").first.press("0")
     assert page.evaluate(PLACES) == pytest.approx([*place, width], abs=0.01)
+
+
+def test_buttons_make_the_photo_smaller_and_whole_again(page: Page):
+    larger, smaller, whole = (
+        page.get_by_role("button", name=name) for name in ("Larger", "Smaller", "Whole photo")
+    )
+    width = page.evaluate(PLACES)[2]
+    expect(whole).to_have_attribute("aria-disabled", "true")
+    larger.tap()
+    larger.tap()
+    twice = page.evaluate(PLACES)[2]
+    smaller.tap()
+    assert width < page.evaluate(PLACES)[2] < twice
+    whole.tap()
+    assert page.evaluate(PLACES)[2] == pytest.approx(width)
+    for button in (larger, smaller, whole):
+        box = button.bounding_box()
+        assert box is not None
+        assert min(box["width"], box["height"]) >= 44
