@@ -260,7 +260,7 @@ function send(form, shots, then, isSame = false) {
 async function posted(form) {
   const body = new URLSearchParams({ ...form, token: grid.elements.token.value });
   const init = { method: "POST", body, headers: { Accept: "application/json" } };
-  const response = await fetchWhole(grid.action, init, { patience: 30_000 });
+  const response = await fetchWhole(grid.getAttribute("action"), init, { patience: 30_000 });
   const answer = await response.json().catch(() => null);
   if (response.ok && answer) return answer;
   throw answer ? problemOf(answer, "") : new Problem(t("js.review.odd"));
