@@ -197,7 +197,7 @@ class UpdateRecipe(Table, frozen=True, kw_only=True):
     lr: Annotated[float, Meta(gt=0, le=1)] = 0.1
     rehearsal: Annotated[int, Meta(ge=1)] = 20_000
     reports: Annotated[float, Meta(gt=0, lt=1)] = 0.2
-    distil: Share = 0.9
+    distil: Share = 0.0
     old_weights: ShareBelowOne = 0.2
     level: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
     most_loss: Annotated[float, Meta(gt=0, lt=1)] = 0.001

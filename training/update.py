@@ -431,8 +431,8 @@ def rehearsed(
 ) -> Data:
     """`data` whose training part is a sample of it and the reports, repeated.
 
-    The target of the sample is mostly what the `network` of `card` answers already, so that it
-    changes little there; after Li and Hoiem, “Learning without forgetting” (2016).
+    With `how.distil` the target of the sample is in part what the `network` of `card` answers
+    already, so that it changes less there; after Li and Hoiem, “Learning without forgetting” (2016).
     """
     part = data.training
     most = min(how.rehearsal, int(own.data.memory * 1e9) // math.prod(part.shape))
