@@ -428,11 +428,11 @@ BAD_RECIPES = {
     ),
     "unknown schedule": (
         TINY.replace("one-cycle", "two-cycle"),
-        "“schedule” must be constant, one-cycle or plateau, not 'two-cycle'",
+        "“schedule” must be constant, linear, one-cycle or plateau, not 'two-cycle'",
     ),
     "unknown choice": (
         TINY.replace("seed = 3", 'choose_by = "luck"'),
-        "“choose_by” must be accuracy or loss, not 'luck'",
+        "“choose_by” must be accuracy, last or loss, not 'luck'",
     ),
     "unknown network": (TINY.replace('"baseline"', '"lenet"'), "no architecture “lenet”"),
     "unknown option": (TINY.replace("drop_rate", "drop"), "has no option “drop”"),

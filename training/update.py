@@ -432,7 +432,8 @@ def rehearsed(
     """`data` whose training part is a sample of it and the reports, repeated.
 
     With `how.distil` the target of the sample is in part what the `network` of `card` answers
-    already, so that it changes less there; after Li and Hoiem, “Learning without forgetting” (2016).
+    already, so that it changes less there; after Li and Hoiem, “Learning without forgetting”
+    (2016).
     """
     part = data.training
     most = min(how.rehearsal, int(own.data.memory * 1e9) // math.prod(part.shape))
