@@ -42,7 +42,7 @@ function start() {
   element("help-open").addEventListener("click", () => element("help").showModal());
   document.addEventListener("keydown", onKey);
   tell();
-  boxes()[0]?.focus({ preventScroll: true });
+  if (document.activeElement === document.body) boxes()[0]?.focus({ preventScroll: true });
 }
 
 function boxes() {
@@ -260,7 +260,8 @@ function send(form, shots, then, isSame = false) {
 async function posted(form) {
   const body = new URLSearchParams({ ...form, token: grid.elements.token.value });
   const init = { method: "POST", body, headers: { Accept: "application/json" } };
-  const response = await fetchWhole(grid.getAttribute("action"), init, { patience: 30_000 });
+  const address = grid.getAttribute("action"); // `grid.action` is the buttons of that name
+  const response = await fetchWhole(address, init, { patience: 30_000 });
   const answer = await response.json().catch(() => null);
   if (response.ok && answer) return answer;
   throw answer ? problemOf(answer, "") : new Problem(t("js.review.odd"));
@@ -289,10 +290,14 @@ function undo() {
   const shots = before.map(({ ids }) => places.get(ids)?.shot).filter((shot) => shot && !shot.isConnected);
   putBack(shots);
   const isHere = shots.length === before.length;
+  const count = before.reduce((sum, { ids }) => sum + ids.split(",").length, 0);
+  let left = groups.size;
   for (const [key, ids] of groups) {
     const [action, label] = JSON.parse(key);
-    const count = ids.join(",").split(",").length;
-    const told = () => say(t("js.review.undone", { count }));
+    const told = () => {
+      left -= 1;
+      if (!left) say(t("js.review.undone", { count }));
+    };
     send({ action, label, ids: ids.join(","), undoes: "1" }, [], told, !isHere);
   }
   tell();
