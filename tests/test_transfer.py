@@ -80,7 +80,7 @@ def test_a_model_of_the_store_is_named(checkpointed, monkeypatch):
     monkeypatch.setenv("GLIMPSE_MODEL_STORE", str(checkpointed))
     for place in ("shades", str(checkpointed / "shades" / "model.pt")):
         assert bases.read(place).labels == LABELS
-    with pytest.raises(TrainingError, match=r"no checkpoint cats; .*\(shades\)"):
+    with pytest.raises(TrainingError, match=r"no checkpoint cats; .* store .*: shades"):
         bases.read("cats")
 
 
