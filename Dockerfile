@@ -5,6 +5,8 @@ FROM python:3.13-slim
 ARG ENGINE=light
 # Where pip finds CPU builds of torch: the address that pytorch.org shows for Linux, Pip and CPU.
 ARG TORCH_INDEX=
+# yes: what GLIMPSE_REPORTS needs.
+ARG REPORTS=
 
 ENV GLIMPSE_BIND=0.0.0.0:8000 \
     OMP_NUM_THREADS=1 \
@@ -13,6 +15,7 @@ ENV GLIMPSE_BIND=0.0.0.0:8000 \
 
 WORKDIR /srv/glimpse
 COPY requirements-common.txt requirements-light.txt requirements-serve.txt requirements.lock ./
+COPY requirements-reports.txt ./
 RUN pip install --no-cache-dir --require-hashes -r requirements.lock \
     && useradd --system --no-create-home --shell /usr/sbin/nologin glimpse
 RUN case "$ENGINE" in \
@@ -27,9 +30,11 @@ RUN case "$ENGINE" in \
             pip install --no-cache-dir --index-url "$TORCH_INDEX" torch ;; \
         *) echo "ENGINE is '$ENGINE'; it must be torch or light" >&2 ; exit 1 ;; \
     esac
+RUN test -z "$REPORTS" || pip install --no-cache-dir -r requirements-reports.txt
 
 COPY app app
 COPY model_store model_store
+COPY reports reports
 COPY static static
 COPY tasks tasks
 COPY templates templates

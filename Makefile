@@ -3,6 +3,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 LIGHT := .venv-light
 OLDEST := .venv-oldest
+# Files of tests side by side, one a core; each has a browser and servers, which need memory.
+SPREAD := -n auto --maxprocesses 4 --dist loadfile
 LOCK := --universal --python-version 3.13 --generate-hashes --upgrade --quiet -o requirements.lock
 
 .DEFAULT_GOAL := help
@@ -18,10 +20,10 @@ light: $(LIGHT)/.serve  ## the same without torch, in a fifth of the disk
 	$(LIGHT)/bin/gunicorn wsgi:app
 
 test: $(VENV)/.all lint  ## set up everything and run every check
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(SPREAD)
 
 test-oldest: $(OLDEST)/.all  ## the tests with the oldest allowed versions, but for browsers and lint
-	$(OLDEST)/bin/python -m pytest -W default --ignore=tests/browser --ignore=tests/test_contributing.py
+	OMP_NUM_THREADS=1 $(OLDEST)/bin/python -m pytest $(SPREAD) -W default --ignore=tests/browser --ignore=tests/test_contributing.py
 
 train: $(VENV)/.all  ## train the digit model again (RECIPE=digits-baseline for the other)
 	$(BIN)/python -m training train $(or $(RECIPE),digits)

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from app.reports_command import add_command as add_reports
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Runs a command; returns the exit status."""
@@ -47,8 +49,32 @@ def add_commands(commands: argparse._SubParsersAction[argparse.ArgumentParser]) 
         )
     predict.set_defaults(run=_predict)
 
+    _add_models(commands)
+    add_reports(commands)
+
     key = commands.add_parser("key", help="create an API key, and its digest for GLIMPSE_API_KEYS")
     key.set_defaults(run=_key)
+
+
+def _add_models(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    models = commands.add_parser("models", help="list the models' versions; choose or remove some")
+    models.set_defaults(run=_models, action="list")
+    actions = models.add_subparsers(metavar="ACTION")
+    use = actions.add_parser("use", help="serve a version from now on")
+    use.add_argument("version", metavar="NAME@VERSION")
+    use.set_defaults(action="use")
+    prune = actions.add_parser("prune", help="remove old versions, but never one that serves")
+    prune.add_argument("name", nargs="?", metavar="NAME", help="(every model)")
+    prune.add_argument("--keep", type=int, required=True, metavar="N", help="versions of a model")
+    prune.set_defaults(action="prune")
+    for parser, default in ((models, None), (use, argparse.SUPPRESS), (prune, argparse.SUPPRESS)):
+        parser.add_argument(
+            "--store",
+            type=Path,
+            default=default,
+            metavar="DIR",
+            help="the folder of models (GLIMPSE_MODEL_STORE)",
+        )
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -73,11 +99,23 @@ def _predict(arguments: argparse.Namespace) -> int:
         return 130
 
 
+def _models(arguments: argparse.Namespace) -> int:
+    from app import models_command  # noqa: PLC0415
+
+    store = arguments.store
+    if arguments.action == "use":
+        return models_command.use(store, arguments.version)
+    if arguments.action == "prune":
+        return models_command.prune(store, arguments.name, arguments.keep)
+    return models_command.show(store)
+
+
 def _key(arguments: argparse.Namespace) -> int:
     key = secrets.token_urlsafe(32)
     print(f"key     {key}")
     print(f"digest  {hashlib.sha256(key.encode()).hexdigest()}")
     print("Give the key to a client; put the digest into GLIMPSE_API_KEYS.")
+    print("Or keep the key to sign in to /review; put the digest into GLIMPSE_REVIEW_KEYS.")
     return 0
 
 

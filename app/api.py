@@ -17,11 +17,12 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 
 from app import form
 from app.answers import Cards, Predictions, Unavailable, documented, json_response
-from app.body import SMALL, whole_body
+from app.body import PLAIN, SMALL, body_encoding, decompressed, whole_body
 from app.errors import NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
 from app.models import Model, models
 from app.predict import Options, Upload, predict, work
+from app.trial import trials
 from model_store import Card
 from tasks.decode import FORMAT_NAMES
 from tasks.problems import Problem, TooLarge, UnreadableImage, UnsupportedMediaType
@@ -30,7 +31,7 @@ api = Blueprint("api", __name__, url_prefix="/api")
 
 MOST_VALUES = 10_000  # in JSON: each takes up to twenty times its own bytes
 SPACE = b" \t\n\r\f\v"
-PLAIN = bytes.maketrans(b"-_", b"+/")  # from URL-safe base64
+URL_SAFE = bytes.maketrans(b"-_", b"+/")  # from URL-safe base64
 # The signs of base64, and the white space in it, that may be percent-encoded in a URL.
 ENCODED = [
     (spelt, sign) for sign in "+/=\r\n " for spelt in {f"%{ord(sign):02X}", f"%{ord(sign):02x}"}
@@ -83,7 +84,7 @@ def predict_route() -> Response:
     """Classifies the pictures of a request."""
     started = time.perf_counter()
     uploads, given = received(_read)
-    model = models().get(_name(given))
+    model = trials().answering(_name(given))
     parameters = _parameters(given, model)
     asked = options(
         top_k=parameters.top_k or None,
@@ -92,8 +93,8 @@ def predict_route() -> Response:
         explain=parameters.explain,
         explained=model.card.labels.index(parameters.label) if parameters.label else None,
     )
-    results = predict(model, uploads, asked)
-    count_results(model.card.name, results)
+    results = predict(model, uploads, asked, trials().watch(model))
+    count_results(model.card, results)
     ignored = [name[:255] for name in given if name not in Parameters.__struct_fields__]
     return json_response(
         Predictions(
@@ -111,7 +112,7 @@ def predict_route() -> Response:
 def list_models() -> Response:
     """List the models that can be used, and why the others cannot."""
     held = models()
-    unavailable = [Unavailable(name, reason) for name, reason in held.unavailable.items()]
+    unavailable = [Unavailable(name, reason) for name, reason in held.left_out.items()]
     return json_response(Cards([model.card for model in held.ready.values()], unavailable))
 
 
@@ -135,20 +136,14 @@ def options(**asked: Any) -> Options:
 
 
 def received(read: Callable[[bytes], Read]) -> Read:
-    """What `read` makes of the request's body; raises `UnsupportedMediaType` or `Busy`."""
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    if encoding != "identity":
-        raise UnsupportedMediaType(
-            f"The body's Content-Encoding {encoding[:100]} is not supported. Send it as it is: "
-            "files of pictures are compressed already.",
-            {"Accept-Encoding": "identity"},
-        )
+    """What `read` makes of the request's body; raises an HTTP error or a `Problem`."""
+    encoding = body_encoding()
     content = whole_body()
     # Reading a large one takes several times its memory, so one is read at a time.
-    is_small = len(content) <= SMALL
+    is_small = len(content) <= SMALL and encoding == PLAIN
     patience = current_app.config["MAX_WAIT"]
     with nullcontext() if is_small else work(light=False, patience=patience):
-        return read(content)
+        return read(decompressed(content, encoding))
 
 
 def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
@@ -159,7 +154,7 @@ def _read(content: bytes) -> tuple[list[Upload], Mapping[str, Any]]:
         files, fields = form.read(content)
         _check_count(len(files))
         body: dict[str, Any] = {**fields}
-        uploads = [Upload(file.content, _filename(file.filename)) for file in files]
+        uploads = [Upload(file.content, filename(file.filename)) for file in files]
         uploads = uploads or _json_uploads(body)
     elif kind == "application/json":
         body = parse_json(content)
@@ -188,7 +183,7 @@ def _check_count(count: int) -> None:
         raise TooLarge(f"The request holds {count} images; at most {most} are allowed. Send fewer.")
 
 
-def _filename(name: str | None) -> str | None:
+def filename(name: str | None) -> str | None:
     """The last part of a path, without control characters, or none."""
     name = (name or "").replace("\\", "/").rsplit("/", 1)[-1]
     return "".join(sign for sign in name if unicodedata.category(sign)[0] != "C")[:255] or None
@@ -242,7 +237,7 @@ def from_base64(text: object, field: str) -> bytes | Problem:
         if "%" in text:
             for spelt, sign in ENCODED:
                 text = text.replace(spelt, sign)
-        signs = text.encode("ascii").translate(PLAIN, SPACE).rstrip(b"=")
+        signs = text.encode("ascii").translate(URL_SAFE, SPACE).rstrip(b"=")
         return base64.b64decode(signs + b"=" * (-len(signs) % 4), validate=True)
     except (binascii.Error, ValueError):
         return UnreadableImage(

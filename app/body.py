@@ -17,6 +17,7 @@ from tasks.problems import Busy, UnsupportedMediaType
 SMALL = 64 * 1024  # bytes of a body, such as a digit's, that always finds room
 PIECE = 256 * 1024  # bytes that are read at once
 ENCODINGS = ("gzip", "deflate")  # of compressed bodies
+PLAIN = "identity"
 
 
 class Held:
@@ -85,14 +86,22 @@ def whole_body() -> bytes:
     return content.getvalue()  # which, unlike a join of pieces, copies nothing
 
 
-def decompressed(content: bytes, encoding: str) -> bytes:
-    """A body's bytes out of their gzip or deflate; raises `Busy`, `BadRequest` or `TooLarge`."""
-    if encoding not in ENCODINGS:
+def body_encoding() -> str:
+    """How the body is compressed, or `PLAIN`; raises `UnsupportedMediaType`."""
+    encoding = request.headers.get("Content-Encoding", PLAIN).strip().lower()
+    if encoding not in (PLAIN, *ENCODINGS):
         raise UnsupportedMediaType(
             f"The body's Content-Encoding {encoding[:100]} is not supported. Use gzip, deflate or "
             "none.",
             {"Accept-Encoding": ", ".join(ENCODINGS)},
         )
+    return encoding
+
+
+def decompressed(content: bytes, encoding: str) -> bytes:
+    """A body's bytes, out of their gzip or deflate; raises `Busy`, `BadRequest` or `TooLarge`."""
+    if encoding == PLAIN:
+        return content
     most = current_app.config["MAX_BYTES"]
     reader, result = zlib.decompressobj(wbits=47), io.BytesIO()  # which tells the two apart
     try:

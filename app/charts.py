@@ -13,7 +13,7 @@ from functools import partial
 
 from markupsafe import Markup
 
-from app.reports import Epoch
+from app.evaluation import Epoch
 from app.texts import number, percent, t
 
 WIDTH = 360

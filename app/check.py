@@ -117,16 +117,18 @@ def _settings() -> list[Finding]:
 def _engine() -> Finding:
     """The engine that the app will use."""
     try:
-        from app.engines import ENGINES, NoEngineError, engine  # noqa: PLC0415
+        from app.engines import NoEngineError, engine  # noqa: PLC0415
     except ImportError as error:
         return MISSING, f"engine: cannot be checked until {error.name} is installed"
     try:
         chosen = engine(os.environ.get("GLIMPSE_ENGINE", "auto"))
     except NoEngineError as error:
         return MISSING, f"engine: {error}"
-    name = next(name for name, each in ENGINES.items() if each == chosen)
-    state, text = _package(*ENGINE_PACKAGES[name])
-    return state, f"engine {name}: {text}"
+    if chosen.name == "auto":
+        state, text = _package(*ENGINE_PACKAGES["onnx"])
+        return state, f"engine onnx: {text}, and torch for models without an ONNX file"
+    state, text = _package(*ENGINE_PACKAGES[chosen.name])
+    return state, f"engine {chosen.name}: {text}"
 
 
 def _app() -> Iterator[Finding]:
@@ -143,6 +145,7 @@ def _app() -> Iterator[Finding]:
     finally:
         logging.disable(logging.NOTSET)
     yield from _models(app)
+    yield from _reports(app)
     yield from _threads()
 
 
@@ -155,7 +158,7 @@ def _models(app: Flask) -> Iterator[Finding]:
             yield MISSING if name == default else WARNING, f"model {name}: {reason}"
         else:
             yield OK, f"model {name} {model.card.version}: verified, warm, answers"
-    for name, reason in held.unavailable.items():
+    for name, reason in held.left_out.items():
         yield MISSING if name == default else WARNING, f"model left out: {reason}"
     known = [*held.ready, *held.unavailable]
     store, names = app.config["MODEL_STORE"], ", ".join(known) or "no model"
@@ -171,6 +174,20 @@ def _models(app: Flask) -> Iterator[Finding]:
             yield WARNING, lack
         elif finder := task.finder():
             yield OK, finder
+
+
+def _reports(app: Flask) -> Iterator[Finding]:
+    """Whether the database of reports answers, where there is one."""
+    if (database := app.extensions["reports"]) is None:
+        return
+    from reports import Away  # noqa: PLC0415
+
+    try:
+        count = sum(each.count for each in database.counts())
+    except Away as away:
+        yield WARNING, f"reports are refused: {database.name} cannot be used: {away}"
+    else:
+        yield OK, f"reports: {database.name} answers, and holds {count}"
 
 
 def _failure(app: Flask, name: str) -> str | None:

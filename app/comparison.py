@@ -6,8 +6,8 @@ from functools import partial
 from itertools import product
 
 from app import facts
+from app.evaluation import Share, accuracy, recalls, told
 from app.models import models
-from app.reports import Share, accuracy, recalls, told
 from app.texts import NO_BREAK, number, percent, points, t
 from model_store import Card
 

@@ -19,12 +19,16 @@ DEFAULTS: dict[str, int | str] = {
     "MODEL_STORE": str(ROOT),  # the folder of model folders
     "DEFAULT_MODEL": "digits",  # for requests that name none
     "FACE_MODEL": "emotions",  # the model of the page /faces
-    "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for whichever is installed
+    "TRIAL": "",  # versions that are tried, such as digits@VERSION:10% or digits@VERSION:shadow
+    "ENGINE": "auto",  # what runs the models: torch, onnx, or auto for the best that is installed
     "API_KEYS": "",  # SHA-256 digests of the keys that predictions require
+    "REVIEW_KEYS": "",  # SHA-256 digests of the keys that the page /review requires
     "RATE_LIMIT": "",  # predictions for each client address, such as "60 per minute"
     "RATE_STORAGE": "shared://",  # where they are counted: by all workers, or redis://host:port
     "CORS_ORIGINS": "",  # origins of pages elsewhere whose scripts may call the API
     "EMBED_ORIGINS": "",  # origins of pages elsewhere that may show /embed in a frame
+    "REPORTS": "",  # the URL of a database for what people report about answers
+    "REPORTS_EACH": 200,  # reports of one client that are kept at a time
     "TRACES": "",  # the address of an OpenTelemetry collector
     "PROXY": "none",  # where a client's address comes from: the others trust a proxy's header
 }

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,18 +28,24 @@ Heat = Callable[[NDArray[np.uint8], NDArray[np.int64]], NDArray[np.float32]]
 # The heat map, float32 (H, W) in 0..1, of a picture, uint8 (C, H, W), for a label.
 Explainer = Callable[[NDArray[np.uint8], int], NDArray[np.float32]]
 
-Load = Callable[[Path], tuple[Network, Explainer, Card]]
+TORCH, ONNX = "pytorch_torchscript", "onnxruntime_onnx"  # Triton's names
+
+
+class Loaded(NamedTuple):
+    """A checkpoint that is ready, and the `platform` that runs it: `TORCH` or `ONNX`."""
+
+    network: Network
+    explainer: Explainer
+    card: Card
+    platform: str
 
 
 @dataclass(frozen=True)
 class Engine:
-    """How a checkpoint's folder becomes a network; `platform` is Triton's name for it.
+    """How a checkpoint's folder becomes a network; `load` raises `StoreError`."""
 
-    `load` raises `StoreError`.
-    """
-
-    platform: str
-    load: Load
+    name: str
+    load: Callable[[Path], Loaded]
 
 
 class NoEngineError(RuntimeError):
@@ -46,22 +53,30 @@ class NoEngineError(RuntimeError):
 
 
 def engine(name: str) -> Engine:
-    """The engine `name`: torch, onnx, or auto, which is torch if it is installed.
+    """The engine `name`: torch, onnx, or auto, which is onnx if it is installed.
 
-    Raises `NoEngineError` if it is not installed.
+    With auto, torch runs the models that have no ONNX file. Raises `NoEngineError` if the engine
+    is not installed.
     """
-    packages = {"torch": "torch", "onnx": "onnxruntime"}
-    wanted = [name] if name in packages else list(packages)
-    for each in wanted:
-        if find_spec(packages[each]) is not None:
-            return ENGINES[each]
-    raise NoEngineError(
-        f"{' or '.join(packages[each] for each in wanted)} must be installed to run the models: "
-        "pip install -r requirements-serve.txt for torch, requirements-light.txt for onnxruntime"
+    wanted = [name] if name in PACKAGES else list(PACKAGES)
+    installed = [each for each in wanted if find_spec(PACKAGES[each]) is not None]
+    if not installed:
+        raise NoEngineError(
+            f"{' or '.join(PACKAGES[each] for each in wanted)} must be installed to run the "
+            "models: pip install -r requirements-light.txt for onnxruntime, "
+            "requirements-serve.txt for torch"
+        )
+    return ENGINES["auto" if len(installed) > 1 else installed[0]]
+
+
+def _auto(folder: Path) -> Loaded:
+    has_onnx = (folder / model_store.ONNX_FILE).is_file()
+    return (
+        _onnx(folder) if has_onnx and model_store.read_card(folder).onnx_sha256 else _torch(folder)
     )
 
 
-def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
+def _torch(folder: Path) -> Loaded:
     if model_store.read_card(folder).onnx_only:
         return _onnx(folder)
     import torch  # noqa: PLC0415
@@ -88,7 +103,7 @@ def _torch(folder: Path) -> tuple[Network, Explainer, Card]:
         return found
 
     has_heat = hasattr(module, model_store.HEAT)
-    return network, explainer(network, lambda: heat if has_heat else None), card
+    return Loaded(network, explainer(network, lambda: heat if has_heat else None), card, TORCH)
 
 
 @lru_cache(maxsize=1)
@@ -103,7 +118,7 @@ def _once_in_each_child() -> None:
         os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
-def _onnx(folder: Path) -> tuple[Network, Explainer, Card]:
+def _onnx(folder: Path) -> Loaded:
     session, card = model_store.load_onnx(folder)
 
     def network(batch: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -127,10 +142,9 @@ def _onnx(folder: Path) -> tuple[Network, Explainer, Card]:
 
         return heat
 
-    return network, explainer(network, load_heat), card
+    return Loaded(network, explainer(network, load_heat), card, ONNX)
 
 
-ENGINES = {
-    "torch": Engine("pytorch_torchscript", _torch),
-    "onnx": Engine("onnxruntime_onnx", _onnx),
-}
+PACKAGES = {"onnx": "onnxruntime", "torch": "torch"}  # what the engines need, the best first
+LOADERS = {"onnx": _onnx, "torch": _torch, "auto": _auto}
+ENGINES = {name: Engine(name, load) for name, load in LOADERS.items()}

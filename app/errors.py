@@ -57,6 +57,66 @@ class TooManyRequests(Problem):
         )
 
 
+class NoReports(Problem):
+    """A report to a server that takes none."""
+
+    status, slug, title = 404, "no-reports", "No reports"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "This server takes no reports. Its operator turns them on with GLIMPSE_REPORTS."
+        )
+
+
+class UnknownReport(Problem):
+    """A code that is of no report."""
+
+    status, slug, title = 404, "unknown-report", "Unknown report"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "There is no report of this code: it is not complete, or the report has been removed "
+            "already. Copy the whole code."
+        )
+
+
+class ReportedOtherwise(Problem):
+    """A second report of an answer, with another label."""
+
+    status, slug, title = 409, "reported-otherwise", "Reported otherwise"
+
+    def __init__(self) -> None:
+        super().__init__(
+            "You have reported this answer with another label. Withdraw that report by its code, "
+            "then send this one again."
+        )
+
+
+class TooManyReports(Problem):
+    """More reports of a client than are taken."""
+
+    status, slug, title = 429, "too-many-reports", "Too many reports"
+
+    def __init__(self, limit: str) -> None:
+        super().__init__(
+            f"You have sent many reports: {limit}. Withdraw some, or send it again later.",
+            {"Retry-After": "3600"},
+        )
+
+
+class ReportsAway(Problem):
+    """A database of reports that cannot be used now."""
+
+    status, slug, title = 503, "reports-away", "Reports away"
+
+    def __init__(self, wait: int) -> None:
+        super().__init__(
+            f"The report was not kept: its database does not answer. Wait {wait} s, then send it "
+            "again.",
+            {"Retry-After": str(wait)},
+        )
+
+
 # Examples, for the API document.
 UNKNOWN = UnknownModel("There is no model of that name; the models are: digits, emotions.")
 NOT_READY = NotReady("The model cannot be used: digits: its file model.pt is missing.")

@@ -15,8 +15,12 @@ from app import (
     guard,
     inside_page,  # noqa: F401 (its routes are those of `pages`)
     metrics,
+    models,
+    reporting,
+    review,
     texts,
     traces,
+    trial,
 )
 from app.api import api
 from app.config import DEFAULTS, settings
@@ -26,7 +30,6 @@ from app.hugging_face import hugging_face
 from app.inference_protocol import protocol
 from app.memory import give_back_large_blocks
 from app.model_pages import model_pages
-from app.models import Models
 from app.openapi import openapi
 from app.pages import pages
 
@@ -51,15 +54,16 @@ def build(config: Mapping[str, Any] | None = None) -> Flask:
     app.config.from_mapping(config or {})
     app.config["MAX_CONTENT_LENGTH"] = app.config["MAX_BYTES"]
     app.json.sort_keys = False  # type: ignore[attr-defined]
-    held = Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
+    held = models.Models(Path(app.config["MODEL_STORE"]), engine(app.config["ENGINE"]))
     app.extensions["models"] = held
     if len(held.ready) == 1 and not held.unavailable:
         (only,) = held.ready
         if app.config["DEFAULT_MODEL"] == DEFAULTS["DEFAULT_MODEL"]:  # nobody has chosen another
             app.config["DEFAULT_MODEL"] = only
-    for part in (assets, body, errors, metrics, texts, guard):
+    for part in (assets, body, errors, metrics, models, texts, guard, reporting, trial):
         part.register(app)
     traces.register(app)
     for blueprint in (api, health, hugging_face, model_pages, openapi, pages, protocol):
         app.register_blueprint(blueprint)
+    review.register(app)
     return app

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from app.reports import Share, told
+from app.evaluation import Share, told
 from app.texts import label, named, number, of_task, percent, t
 from model_store import Card
 

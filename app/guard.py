@@ -7,12 +7,12 @@ import hmac
 import re
 import time
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from ipaddress import IPv6Address, IPv6Network, ip_address
 from math import ceil
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, current_app, g, request
 from werkzeug.middleware.proxy_fix import ProxyFix
 
 from app.errors import TooManyRequests, Unauthorised
@@ -32,6 +32,7 @@ HEADERS = {
 REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 GUARDED = (
     "/api/predict",
+    "/api/reports",
     "/v2/models/",
     "/models/",
     "/inside/",
@@ -117,33 +118,57 @@ def _add_headers(response: Response) -> Response:
 
 
 def _is_guarded() -> bool:
-    return request.method == "POST" and request.path.startswith(GUARDED)
+    return request.method in ("POST", "DELETE") and request.path.startswith(GUARDED)
+
+
+def digests_in(setting: str, name: str) -> list[str]:
+    """The digests of keys in the setting `name`; raises `ValueError` for one that is none."""
+    digests = setting.replace(",", " ").lower().split()
+    if not all(map(DIGEST.fullmatch, digests)):
+        raise ValueError(
+            f"{name} must hold SHA-256 digests, 64 hexadecimal digits each; "
+            "python -m app key creates a key and its digest"
+        )
+    return digests
+
+
+def digest_of(key: str, digests: Sequence[str]) -> str | None:
+    """The one of `digests` that is of `key`; None if it is of no key there."""
+    given = hashlib.sha256(key.strip().encode()).hexdigest()
+    # All are compared, each in constant time, so that timing reveals nothing about a key.
+    found = [digest for digest in digests if hmac.compare_digest(given, digest)]
+    return found[0] if found else None
 
 
 def _key_check(setting: str) -> Callable[[], None]:
     """Accepts requests with a key whose SHA-256 is among the setting's digests."""
-    digests = setting.replace(",", " ").lower().split()
-    if not all(map(DIGEST.fullmatch, digests)):
-        raise ValueError(
-            "GLIMPSE_API_KEYS must hold SHA-256 digests, 64 hexadecimal digits each; "
-            "python -m app key creates a key and its digest"
-        )
+    digests = digests_in(setting, "GLIMPSE_API_KEYS")
 
     def check() -> None:
         if not _is_guarded():
             return
-        scheme, _, key = request.headers.get("Authorization", "").partition(" ")
-        if scheme.lower() != "bearer":
-            key = request.headers.get("X-API-Key", "")
-        given = hashlib.sha256(key.strip().encode()).hexdigest()
-        # All are compared, each in constant time, so that timing reveals nothing about a key.
-        if not sum(hmac.compare_digest(given, digest) for digest in digests):
+        if digest_of(_key(), digests) is None:
             raise Unauthorised
 
     return check
 
 
-def _client(address: str) -> str:
+def _key() -> str:
+    """The key that the request gives."""
+    scheme, _, key = request.headers.get("Authorization", "").partition(" ")
+    return key if scheme.lower() == "bearer" else request.headers.get("X-API-Key", "")
+
+
+def sender() -> str:
+    """Whose requests belong together: those of a key where keys are required, else those of an
+    address.
+    """
+    if current_app.config["API_KEYS"]:
+        return f"key {hashlib.sha256(_key().strip().encode()).hexdigest()}"
+    return f"address {client_of(request.remote_addr or 'unknown')}"
+
+
+def client_of(address: str) -> str:
     """Whose requests are counted together: an IPv6 client has a whole network of 64 bits."""
     try:
         found = ip_address(address)
@@ -171,7 +196,7 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
             f"from 1 to {MOST_RATE}"
         ) from error
     try:
-        hit = _counter(limit, storage)
+        hit = counter(limit, storage)
     except (ConfigurationError, ImportError, ValueError) as error:
         raise ValueError(
             f"GLIMPSE_RATE_STORAGE is {storage!r}; it must be shared://, memory://, or "
@@ -179,14 +204,14 @@ def _rate_check(rate: str, storage: str) -> Callable[[], None]:
         ) from error
 
     def check() -> None:
-        client = _client(request.remote_addr or "unknown")
+        client = client_of(request.remote_addr or "unknown")
         if _is_guarded() and (wait := hit(client)):
             raise TooManyRequests(client, limit, ceil(wait))
 
     return check
 
 
-def _counter(limit: RateLimitItem, storage: str) -> Callable[[str], float]:
+def counter(limit: RateLimitItem, storage: str) -> Callable[[str], float]:
     """What counts a client's request: it returns 0, or the seconds to wait at the limit."""
     from limits.storage import storage_from_string  # noqa: PLC0415
     from limits.strategies import MovingWindowRateLimiter  # noqa: PLC0415

@@ -9,6 +9,7 @@ from msgspec import Meta, Struct
 
 from app.answers import documented, json_response
 from app.models import models
+from app.trial import trials
 
 health = Blueprint("health", __name__)
 
@@ -44,5 +45,6 @@ def ready() -> Response:
     default = current_app.config["DEFAULT_MODEL"]
     is_ready = default in held.ready
     missing = {} if is_ready else {default: "not in the store; set GLIMPSE_DEFAULT_MODEL"}
-    answer = Readiness(is_ready, list(held.ready), missing | held.unavailable)
+    unavailable = missing | held.left_out | trials().unavailable
+    answer = Readiness(is_ready, list(held.ready), unavailable)
     return json_response(answer, 200 if is_ready else 503)

@@ -12,8 +12,8 @@ from app.answers import Result, documented, json_response
 from app.api import from_base64, options, parse_json, received
 from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, MissingImage
 from app.metrics import count_results
-from app.models import models
 from app.predict import Upload, predict
+from app.trial import trials
 from tasks.base import Prediction
 from tasks.problems import Problem
 
@@ -52,10 +52,11 @@ class Classification(Struct, frozen=True):
 )
 def classify_image(name: str) -> Response:
     """Classify a picture, for Hugging Face’s clients."""
-    model = models().get(name)
+    model = trials().answering(name)
     content, parameters = received(_read)
-    results = predict(model, [Upload(content)], options(top_k=parameters.top_k))
-    count_results(model.card.name, results)
+    asked = options(top_k=parameters.top_k)
+    results = predict(model, [Upload(content)], asked, trials().watch(model))
+    count_results(model.card, results)
     return json_response(
         [each for result in results if isinstance(result, Result) for each in result.predictions]
     )

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import struct
+from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
@@ -17,14 +18,15 @@ from flask import Blueprint, Response, current_app, request
 from msgspec import UNSET, Meta, Raw, Struct, UnsetType
 from numpy.typing import NDArray
 
+import model_store
 from app.answers import Count, Score, documented, json_response
-from app.body import SMALL, decompressed, whole_body
-from app.engines import ENGINES
-from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter, UnknownModel
+from app.body import PLAIN, SMALL, body_encoding, decompressed, whole_body
+from app.errors import BUSY, GUARDS, NOT_READY, UNKNOWN, BadParameter
 from app.metrics import PREDICTIONS
 from app.models import Model, models
 from app.predict import MOST_SUBJECTS, classify, work
 from app.scheduler import Turn
+from app.trial import trials
 from tasks.problems import TooLarge
 
 protocol = Blueprint("inference_protocol", __name__, url_prefix="/v2")
@@ -204,9 +206,14 @@ def protocol_server() -> Response:
 @protocol.post("/repository/index")
 @documented(list[IndexEntry])
 def repository_index() -> Response:
-    """The models of the store."""
+    """The models of the store and their versions."""
     held = models()
-    ready = [IndexEntry(name, "READY", model.card.version) for name, model in held.ready.items()]
+    # A version that does not serve is ready, too: it is loaded when it is asked for.
+    ready = [
+        IndexEntry(name, "READY", version)
+        for name, model in held.ready.items()
+        for version in _versions(model)
+    ]
     others = [
         IndexEntry(name, "UNAVAILABLE", reason=reason) for name, reason in held.unavailable.items()
     ]
@@ -246,8 +253,8 @@ def model_metadata(name: str, version: str | None = None) -> Response:
     return json_response(
         ModelMetadata(
             card.name,
-            [card.version],
-            ENGINES["onnx"].platform if card.onnx_only else models().platform,
+            _versions(model),
+            model.platform,
             [TensorMetadata(INPUT, "UINT8", [-1, *model.spec.shape])],
             [TensorMetadata(OUTPUT, "FP32", [-1, len(card.labels)])],
             ModelParameters(card.labels),
@@ -268,15 +275,13 @@ def model_metadata(name: str, version: str | None = None) -> Response:
 )
 def infer(name: str, version: str | None = None) -> Response:
     """Classify a tensor of pictures."""
-    model = _model(name, version)
+    model = _model(name, version) if version else trials().answering(name)
+    encoding = body_encoding()
     content = whole_body()
     seconds, patience = current_app.config["MAX_SECONDS"], current_app.config["MAX_WAIT"]
-    encoding = request.headers.get("Content-Encoding", "identity").lower()
-    is_light = len(content) <= SMALL and encoding == "identity"
+    is_light = len(content) <= SMALL and encoding == PLAIN
     with work(light=is_light, seconds=seconds, patience=patience) as turn:
-        if encoding != "identity":
-            content = decompressed(content, encoding)
-        asked, probabilities = _infer(content, model, turn)
+        asked, probabilities = _infer(decompressed(content, encoding), model, turn)
     for index in probabilities.argmax(axis=1).tolist():
         PREDICTIONS.labels(model.card.name, model.card.labels[index]).inc()
     output, tensor = _output(probabilities, _classes(asked), model)
@@ -316,12 +321,13 @@ def _output(
 
 
 def _model(name: str, version: str | None) -> Model:
-    model = models().get(name)
-    if version not in (None, model.card.version):
-        raise UnknownModel(
-            f"The model {model.card.name} has no such version; it has {model.card.version}."
-        )
-    return model
+    return models().get(f"{name}@{version}" if version else name)
+
+
+def _versions(model: Model) -> list[str]:
+    """The versions of a model that can be asked for, oldest first."""
+    folder = Path(current_app.config["MODEL_STORE"]) / model.card.name
+    return list(dict.fromkeys([*model_store.versions(folder), model.card.version]))
 
 
 def _infer(content: bytes, model: Model, turn: Turn) -> tuple[InferRequest, NDArray[np.float32]]:

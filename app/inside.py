@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from flask import current_app
 from numpy.typing import NDArray
 
 import model_store
-from app.engines import ENGINES
-from app.models import models
+from app.engines import TORCH
+from app.models import FORGETS, Model
 from model_store import Card
 from tasks.base import Pixels
 from tasks.problems import NotReady
@@ -65,12 +64,11 @@ class Inside:
     filters: Sequence[NDArray[np.float32]]
 
 
-def inside(card: Card) -> Inside:
-    """The network of a ready model, loaded when it is first asked for; raises `NotReady`."""
-    folder = Path(current_app.config["MODEL_STORE"]) / card.name
-    by_torch = models().platform == ENGINES["torch"].platform and not card.onnx_only
+def inside(model: Model) -> Inside:
+    """The network of a model, loaded when it is first asked for; raises `NotReady`."""
+    card = model.card
     try:
-        found = _opened(folder, card.version, by_torch)
+        found = _opened(model)
     except model_store.StoreError as error:
         raise NotReady(f"The model cannot be used: {error}.") from error
     if found is None or not found.filters:
@@ -82,12 +80,14 @@ def inside(card: Card) -> Inside:
 
 
 @lru_cache(maxsize=4)
-def _opened(folder: Path, version: str, by_torch: bool) -> Inside | None:
-    return _torch(folder) if by_torch else _onnx(folder)
+def _opened(model: Model) -> Inside | None:
+    return (_torch if model.platform == TORCH else _onnx)(model.folder, model.card)
 
 
-def _onnx(folder: Path) -> Inside | None:
-    card = model_store.read_card(folder)
+FORGETS.append(_opened.cache_clear)
+
+
+def _onnx(folder: Path, card: Card) -> Inside | None:
     session, nodes, weights = model_store.load_onnx_layers(folder, card)
     convolutions = [(node, name) for node, name in nodes if name]
     if not convolutions:
@@ -119,10 +119,12 @@ def _onnx(folder: Path) -> Inside | None:
     return Inside(columns, layers, filters)
 
 
-def _torch(folder: Path) -> Inside | None:
+def _torch(folder: Path, card: Card) -> Inside | None:
     import torch  # noqa: PLC0415
 
-    module, _ = model_store.load(folder)
+    module, found = model_store.load(folder)
+    if found != card:
+        raise model_store.StoreError(f"{model_store.title(folder)}: it has been replaced meanwhile")
     classifier: Any = getattr(module, "classifier", module)
     if not hasattr(classifier, "network") or not hasattr(classifier, "normalised"):
         return None

@@ -29,7 +29,7 @@ DRAWN = "draw.html"  # the page of tasks whose pictures are drawn
 def look_inside() -> str:
     """The page: the layers of a model, which `?model=` names, without a picture as yet."""
     model = _model(request.args.get("model", current_app.config["DEFAULT_MODEL"]))
-    within = inside(model.card)
+    within = inside(model)
     return render_template(
         "inside.html",
         card=model.card,
@@ -52,7 +52,7 @@ def layers(name: str) -> Response:
         max_wait=config["MAX_WAIT"],
         seen=True,
     )
-    within = inside(model.card)
+    within = inside(model)
     (result,) = predict(model, [Upload(whole_body())], options)
     assert isinstance(result, Result)  # one that fails is raised
     part = result.parts[0]
@@ -74,7 +74,7 @@ def layers(name: str) -> Response:
 @pages.get("/inside/<name>/<int:layer>/<int:channel>")
 def kernels(name: str, layer: int, channel: int) -> Response:
     """The filter of a map: a kernel for each of its inputs."""
-    filters = inside(_model(name).card).filters
+    filters = inside(_model(name)).filters
     if layer >= len(filters) or channel >= len(filters[layer]):
         raise BadParameter("There is no such map. Load the page again.")
     response = jsonify(kernels=filters[layer][channel].round(4).tolist())

@@ -9,10 +9,11 @@ from flask import Blueprint, current_app, render_template, request, url_for
 from msgspec import Meta
 
 from app import charts, comparison
+from app.evaluation import accuracy, reported, told
 from app.facts import facts, name_of
 from app.models import Model, models, store_option
-from app.reports import accuracy, told
 from app.texts import keep_language, label, of_task
+from app.trial import trials
 from model_store import ROOT, Card
 
 model_pages = Blueprint("models", __name__, url_prefix="/models")
@@ -36,13 +37,13 @@ def index() -> str:
         (each.card, accuracy(each.card), (m := each.report.matrix) and charts.fingerprint(m))
         for each in models().ready.values()
     ]
-    return render_template("models.html", models=ready, unavailable=models().unavailable)
+    return render_template("models.html", models=ready, unavailable=models().left_out)
 
 
 @model_pages.get("/<name>")
 def show(name: str) -> str | tuple[str, int]:
     """A model's page, or why it cannot be used."""
-    if reason := models().unavailable.get(name):
+    if reason := models().left_out.get(name):
         return render_template("model.html", name=name, reason=reason), 503
     model = models().get(name)
     card = model.card
@@ -61,6 +62,8 @@ def show(name: str) -> str | tuple[str, int]:
         command=command(card),
         recalls_shown=RECALLS,
         smoothed_until=smoothed_until(card),
+        reported=reported(card),
+        trial=trials().comparison(name),
     )
 
 

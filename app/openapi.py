@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import math
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -26,6 +26,8 @@ openapi = Blueprint("openapi", __name__)
 SAMPLE = "seven.png"  # in the static folder
 TAGS = {
     "Predictions": "What a picture shows.",
+    "Reports": "What is wrong with an answer: for review, and for the model to learn from. Off "
+    "unless the server’s operator turns it on.",
     "Models": "What each model is, and how accurate.",
     "Open Inference Protocol": "For clients of KServe and Triton: tensors go straight to a model's "
     "network. Preparing the pictures as /api/predict does is up to the client.",
@@ -36,6 +38,7 @@ TAG_OF = {
     "api": "Models",
     "hugging_face": "Predictions",
     "inference_protocol": "Open Inference Protocol",
+    "reports": "Reports",
 }  # by blueprint
 MODEL = "A model’s name, as GET /api/models lists them."
 MEANINGS = {
@@ -47,6 +50,12 @@ MEANINGS = {
     422: "A readable picture with nothing to classify",
     429: "Too many requests, if the server limits them",
     503: "The model cannot be used now, or the server has too much to do",
+}
+OF_REPORTS = MEANINGS | {
+    404: "Unknown model or report, or a server that takes no reports",
+    409: "The answer was reported with another label before",
+    429: "Too many requests or reports, if the server limits them",
+    503: "The model or the database of reports cannot be used now",
 }
 OF_PICTURES = (
     BadParameter("“top_k” must be a whole number from 1 to 10."),
@@ -172,6 +181,27 @@ def _classify_image(operation: Schema) -> Schema:
     return {**operation, "requestBody": {"required": True, "content": content}}
 
 
+def _report(operation: Schema) -> Schema:
+    """The operation that sends a report, with what is sent."""
+    example = {"answer": "3f9c2a1b.0", "label": "7", "picture": _sample(), "consent": True}
+    content = {"application/json": {"schema": reference("Report"), "example": example}}
+    ok = operation["responses"]["200"]
+    responses = {
+        "200": {**ok, "description": "It had been sent before"},
+        "201": {**ok, "description": "It is kept"},
+        **{status: each for status, each in operation["responses"].items() if status != "200"},
+    }
+    body = {"required": True, "content": content}
+    return {**operation, "responses": responses, "requestBody": body}
+
+
+def _withdraw(operation: Schema) -> Schema:
+    """The operation that withdraws a report by its code, with what is sent."""
+    example = {"code": components()["KeptReport"]["examples"][0]["code"]}
+    content = {"application/json": {"schema": reference("Withdrawal"), "example": example}}
+    return {**operation, "requestBody": {"required": True, "content": content}}
+
+
 def _paths() -> Schema:
     """Every operation, as its view is documented."""
     paths: Schema = {"/api/predict": {"post": _guarded(_predict())}}
@@ -188,7 +218,9 @@ def _paths() -> Schema:
             "tags": [TAG_OF.get(blueprint, "Server")],
             "summary": (view.__doc__ or "").splitlines()[0].rstrip("."),
             "responses": _responses(
-                *view.documented, protocol=blueprint in (protocol.name, hugging_face.name)
+                *view.documented,
+                protocol=blueprint in (protocol.name, hugging_face.name),
+                meanings=OF_REPORTS if blueprint == "reports" else MEANINGS,
             ),
         }
         if parameters := _in_path(rule.arguments):
@@ -196,14 +228,23 @@ def _paths() -> Schema:
         if endpoint == "repository_index":  # which needs no key and no body
             paths[path] = {"post": operation}
         elif rule.methods and "POST" in rule.methods:
-            complete = _classify_image if blueprint == hugging_face.name else _infer
+            complete = COMPLETE.get(rule.endpoint, _infer)
             paths[path] = {"post": _guarded(complete(operation))}
+        elif rule.methods and "DELETE" in rule.methods:
+            paths[path] = {"delete": _guarded(operation)}
         else:
             paths[path] = {"get": operation}
     return paths
 
 
-def _responses(answer: Any, problems: Sequence[Problem], unready: Any, *, protocol: bool) -> Schema:
+def _responses(
+    answer: Any,
+    problems: Sequence[Problem],
+    unready: Any,
+    *,
+    protocol: bool,
+    meanings: Mapping[int, str],
+) -> Schema:
     kind = ProtocolProblem if protocol else ProblemDetails
     if isinstance(answer, str):
         is_json = answer == "application/json"
@@ -212,12 +253,12 @@ def _responses(answer: Any, problems: Sequence[Problem], unready: Any, *, protoc
         (item,) = get_args(answer)
         schema = {"schema": rows(reference(item.__name__))}
         return {"200": _answer("OK", {"application/json": schema})} | _problems(
-            *problems, kind=kind
+            *problems, kind=kind, meanings=meanings
         )
     found = {"200": _json("OK", answer.__name__)}
     if unready is not None:
         found["503"] = _json("Not ready", answer.__name__, msgspec.to_builtins(unready))
-    return found | _problems(*problems, kind=kind)
+    return found | _problems(*problems, kind=kind, meanings=meanings)
 
 
 def _in_path(names: Collection[str]) -> list[Schema]:
@@ -225,7 +266,11 @@ def _in_path(names: Collection[str]) -> list[Schema]:
     default = current_app.config["DEFAULT_MODEL"]
     model = models().ready.get(default)
     version = model.card.version if model else ""
-    described = {"name": (MODEL, default), "version": ("The version of its card.", version)}
+    described = {
+        "name": (MODEL, default),
+        "version": ("The version of its card.", version),
+        "code": ("The report’s code", "574aef9de2eaae14192b5beefa85c4c3"),
+    }
     always = {"in": "path", "required": True, "schema": TEXT}
     return [
         {"name": name, "description": text, "example": example, **always}
@@ -282,7 +327,18 @@ def _json(description: str, schema: str, example: Any = None) -> Schema:
     return _answer(description, {"application/json": media})
 
 
-def _problems(*problems: Problem, kind: type[ProblemDetails] = ProblemDetails) -> Schema:
+COMPLETE = {
+    "hugging_face.classify_image": _classify_image,
+    "reports.report": _report,
+    "reports.withdraw_report": _withdraw,
+}  # by endpoint: what adds to an operation what is sent
+
+
+def _problems(
+    *problems: Problem,
+    kind: type[ProblemDetails] = ProblemDetails,
+    meanings: Mapping[int, str] = MEANINGS,
+) -> Schema:
     """The answers that tell `problems`, by status, each kind as an example."""
     answers: Schema = {}
     for problem in sorted(problems, key=lambda each: each.status):
@@ -290,7 +346,7 @@ def _problems(*problems: Problem, kind: type[ProblemDetails] = ProblemDetails) -
         answer = answers.setdefault(
             str(problem.status),
             _answer(
-                MEANINGS[problem.status],
+                meanings[problem.status],
                 {"application/problem+json": {"schema": reference(kind.__name__), "examples": {}}},
                 *problem.headers,
             ),

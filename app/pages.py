@@ -8,6 +8,7 @@ from typing import Any
 from flask import (
     Blueprint,
     Response,
+    abort,
     current_app,
     make_response,
     redirect,
@@ -17,10 +18,10 @@ from flask import (
 )
 from werkzeug.wrappers import Response as AnyResponse
 
+from app.evaluation import recalls
 from app.guard import embeddable
 from app.models import Model, models, store_option
 from app.openapi import EVERYWHERE, SAMPLE, document
-from app.reports import recalls
 from app.texts import keep_language, label, number, t
 from model_store import Card
 
@@ -28,6 +29,7 @@ WIDTH = 76  # characters of a line of JSON
 LONG_TEXT, MANY_NUMBERS, SHOWN = 100, 32, 8
 
 HOMES = ("draw.html", "faces.html")  # the templates of pages that have an address of their own
+FRAMED = {"embedded": True, "reports_on": False}  # what a page in a frame elsewhere is told
 MOST_BARS = 12  # labels with a bar each; of more, the best are listed
 BEST = 10
 
@@ -61,7 +63,11 @@ def _navigation() -> dict[str, Any]:
         ("models.index", url_for("models.index"), t("base.models"), True),
         ("pages.docs", url_for("pages.docs"), t("base.docs"), True),
     ]
-    return {"navigation": [entry[:3] for entry in entries if entry[3]], "own_models": own}
+    return {
+        "navigation": [entry[:3] for entry in entries if entry[3]],
+        "own_models": own,
+        "reports_on": bool(current_app.config["REPORTS"]),
+    }
 
 
 @pages.get("/")
@@ -75,7 +81,7 @@ def draw() -> str | AnyResponse:
 @pages.get("/embed")
 def embed() -> Response:
     """The page for digits without what is around it, for a frame in a page elsewhere."""
-    page = _page("draw.html", _asked_for(current_app.config["DEFAULT_MODEL"]), embedded=True)
+    page = _page("draw.html", _asked_for(current_app.config["DEFAULT_MODEL"]), **FRAMED)
     return embeddable(make_response(page), current_app.config["EMBED_ORIGINS"])
 
 
@@ -89,7 +95,7 @@ def faces() -> str:
 def try_model(name: str) -> str:
     """The page on which the model `name` is tried."""
     model = models().get(name)
-    return _page(model.task.page, name)
+    return _page(model.task.page, model.card.name)
 
 
 def _asked_for(otherwise: str) -> str:
@@ -141,6 +147,14 @@ def batch() -> str:
         most_bytes=current_app.config["MAX_BYTES"],
         most_images=current_app.config["MAX_IMAGES"],
     )
+
+
+@pages.get("/withdraw")
+def withdraw() -> str:
+    """The page on which a report is withdrawn with its code."""
+    if not current_app.config["REPORTS"]:
+        abort(404)
+    return render_template("withdraw.html")
 
 
 @pages.get("/docs")

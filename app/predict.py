@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -36,6 +36,7 @@ MUCH_WORK = 0.03  # seconds; a single digit or face takes less, a photo or many 
 MOST_SUBJECTS = 1024  # in a request; the picture that exceeds it is still answered
 EXPLAINED = 8  # subjects as which one counts that is to be explained
 
+Watch = Callable[[Sequence[Subject], NDArray[np.float64]], None]
 log = logging.getLogger(__name__)
 
 
@@ -79,13 +80,14 @@ class _Found:
 
 
 def predict(
-    model: Model, uploads: Sequence[Upload], options: Options
+    model: Model, uploads: Sequence[Upload], options: Options, watch: Watch | None = None
 ) -> list[Result | FailedResult]:
     """A result for each upload, in order; the same picture twice is classified once.
 
     If one of several uploads fails, its problem replaces its result; so it is for those that are
     left when the request's time is up or one of its limits is exceeded. Raises the first `Problem`
-    if no upload can be classified, or `Busy` if the server has too much to do.
+    if no upload can be classified, or `Busy` if the server has too much to do. `watch` is told of
+    all subjects and their probabilities (N, K).
     """
     light = _is_light(model, uploads, options)
     with work(light=light, seconds=options.max_seconds, patience=options.max_wait) as turn:
@@ -95,9 +97,14 @@ def predict(
             # A new one: what `found` holds would, through its traceback, hold `found` itself,
             # and so keep the pictures until the next garbage collection.
             raise next(_anew(each) for each in found if isinstance(each, Problem))
-        pixels = np.stack([subject.pixels for each in pictures for subject in each.subjects])
+        subjects = [subject for each in pictures for subject in each.subjects]
+        probabilities, none = classify(
+            model, np.stack([subject.pixels for subject in subjects]), turn
+        )
+        if watch:
+            watch(subjects, probabilities)
         scores = np.split(
-            np.column_stack(classify(model, pixels, turn)),
+            np.column_stack((probabilities, none)),
             np.cumsum([len(each.subjects) for each in pictures])[:-1],
         )
         results = {

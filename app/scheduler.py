@@ -151,6 +151,11 @@ class Scheduler:
     def __init__(self) -> None:
         self.light, self.heavy = _LightLane(), _HeavyLane()
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether no request works."""
+        return not (self.light.busy or self.heavy.busy)
+
     @contextmanager
     def turn(
         self, *, light: bool, seconds: float = math.inf, patience: float = math.inf

@@ -21,6 +21,7 @@ from app.answers import (
 )
 from app.health import Alive, Readiness
 from app.hugging_face import Classification
+from app.reporting import KeptReport, Report, Withdrawal, Withdrawn
 from model_store import Card
 from tasks.base import Box, Prediction
 
@@ -69,6 +70,8 @@ EXAMPLES = [
     Cards([msgspec.convert(_CARD, Card)], []),
     msgspec.convert(_CARD, Card),
     Prediction("7", 0.9997),
+    KeptReport(1, "574aef9de2eaae14192b5beefa85c4c3", ["seen"]),
+    Withdrawn(True),
     Alive("alive"),
     Readiness(True, ["digits"], {}),
     protocol.ServerMetadata(),
@@ -92,6 +95,8 @@ EXAMPLES = [
 ]
 OTHERS = (
     Classification,
+    Report,
+    Withdrawal,
     Result,
     FailedResult,
     Unavailable,

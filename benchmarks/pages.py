@@ -1,10 +1,11 @@
 """How fast the pages are in Chromium, as Lighthouse tells it, and whether they are quiet.
 
-    python benchmarks/pages.py [--rounds 5] [--strokes 50] [--slow]
+    python benchmarks/pages.py [--rounds 5] [--strokes 50] [--slow] [--before DIR]
 
 Opens each page in a browser that holds nothing of it yet, draws on the page for digits and chooses
 a photo on that for faces. --slow is Lighthouse's phone: a processor a quarter as fast, 1.6 Mbit/s
-and 150 ms there and back. Prints Markdown, medians in its first table; exits with 1 where a page
+and 150 ms there and back. --before compares `/` alone with that of another checkout, round by
+round. Prints Markdown, medians in its first table; exits with 1 where a page
 moves by itself, logs something or asks another host.
 """
 
@@ -17,7 +18,7 @@ import statistics
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -215,6 +216,45 @@ def mirror(page: Page, count: int) -> list[float]:
     return times
 
 
+def beside(browser: Browser, servers: dict[str, Server], options: argparse.Namespace) -> None:
+    """Prints what a cold `/`, its reload and its strokes take in each of the servers."""
+    made: dict[str, list[Visit]] = {name: [] for name in servers}
+    for _ in range(options.rounds):
+        for name, server in servers.items():
+            base, before = f"http://127.0.0.1:{server.port}", answered(server)
+            with visiting(browser, base, "/", slow=options.slow) as (page, visit):
+                cold, visit["cold bytes"] = answered(server), visit["bytes"]
+                page.reload(wait_until="networkidle")
+                page.wait_for_timeout(SETTLED)
+                visit["bytes again"] = visit["bytes"] - visit["cold bytes"]
+                visit["asked"], visit["again"] = cold - before, answered(server) - cold
+                visit["pen"] = statistics.median(strokes(page, options.strokes))
+            made[name].append(visit)
+    heads = {"first": "first paint, ms", "largest": "largest paint, ms", "cold bytes": "bytes"}
+    heads |= {"asked": "requests", "again": "requests at a reload", "bytes again": "its bytes"}
+    heads |= {"shift": "layout shift", "pen": "pen-up to answer, ms"}
+    rows = []
+    for key, head in heads.items():
+        both = [[each[key] for each in visits] for visits in made.values()]
+        ratios = [after / before for before, after in zip(*both, strict=True) if before]
+        cells = [spread(values) for values in both]
+        rows.append([head, *cells, spread(ratios, 2) if ratios else ""])
+    print(table(["/", *servers, "after / before"], rows))
+
+
+def answered(server: Server) -> int:
+    """The requests in its log, a service worker's with them."""
+    server.rest()
+    return server.log.read_text(errors="replace").count('"method"')
+
+
+def spread(values: list[float], digits: int = 0) -> str:
+    """The median, and the least and the most where they differ."""
+    texts = [f"{value:.{digits}f}" for value in (min(values), max(values))]
+    middle = f"{statistics.median(values):.{digits}f}"
+    return middle if texts[0] == texts[1] else f"{middle} ({texts[0]}–{texts[1]})"
+
+
 DOINGS = {"/": (strokes, frames, heat_maps), "/faces": (photos, heat_maps, mirror)}
 
 
@@ -242,12 +282,34 @@ def table(heads: list[str], rows: list[list[Any]]) -> str:
     return "\n".join(f"| {' | '.join(map(str, each))} |" for each in [heads, rule, *rows]) + "\n"
 
 
+def compare(options: argparse.Namespace) -> int:
+    """Serves both checkouts at once and compares them."""
+    chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
+    ports = free_ports(2)
+    places = dict(zip(("before", "after"), (options.before.resolve(), TOP), strict=True))
+    with tempfile.TemporaryDirectory() as folder, ExitStack() as stack:
+        servers = {}
+        for port, (name, place) in zip(ports, places.items(), strict=True):
+            log = Path(folder) / name
+            server = Server(gunicorn(place, port), port, log, folder=place)
+            servers[name] = stack.enter_context(server)
+        playwright = stack.enter_context(sync_playwright())
+        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        print(f"Chromium {browser.version}, {os.cpu_count()} cores\n")
+        beside(browser, servers, options)
+        browser.close()
+    return 0
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=str(__doc__).splitlines()[0])
     parser.add_argument("--rounds", type=int, default=5, help="visits of each page")
     parser.add_argument("--strokes", type=int, default=50, help="times that each doing is timed")
     parser.add_argument("--slow", action="store_true", help="as on a phone and its network")
+    parser.add_argument("--before", type=Path, metavar="DIR", help="a checkout to compare with")
     options = parser.parse_args()
+    if options.before:
+        return compare(options)
     chromium = os.environ.get("CHROMIUM") or shutil.which("chromium")
     visits, times = [], []
     (port,) = free_ports(1)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from model_store.card import Card, CardError
-from model_store.store import CARD, StoreError, read_card, vouched
+from model_store.store import CARD, StoreError, read_card, title, vouched
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -35,11 +35,11 @@ def load_onnx(folder: Path) -> tuple[onnxruntime.InferenceSession, Card]:
         embedded = Card.from_json(session.get_modelmeta().custom_metadata_map[CARD])
     except (CardError, KeyError) as error:
         raise StoreError(
-            f"{folder.name}: {ONNX_FILE} is not a valid checkpoint ({error}); {_again(folder)}"
+            f"{title(folder)}: {ONNX_FILE} is not a valid checkpoint ({error}); {_again(folder)}"
         ) from error
     if embedded != card.bare():
         raise StoreError(
-            f"{folder.name}: the card in {ONNX_FILE} differs from {CARD}; "
+            f"{title(folder)}: the card in {ONNX_FILE} differs from {CARD}; "
             f"restore both from one place, or {_again(folder)}"
         )
     return session, card
@@ -61,13 +61,13 @@ def load_onnx_heat(
 
 
 def _again(folder: Path) -> str:
-    return f"write it again: python -m training export {folder.name}"
+    return f"write it again: python -m training export {title(folder)}"
 
 
 def vouched_onnx(folder: Path, card: Card) -> bytes:
     """The bytes of the ONNX file, if they match `card`; raises `StoreError`."""
     if not card.onnx_sha256:
-        raise StoreError(f"{folder.name}: it has no {ONNX_FILE}; {_again(folder)}")
+        raise StoreError(f"{title(folder)}: it has no {ONNX_FILE}; {_again(folder)}")
     return vouched(folder / ONNX_FILE, card.onnx_sha256, _again(folder))
 
 
@@ -84,5 +84,5 @@ def session_of(content: bytes, folder: Path) -> onnxruntime.InferenceSession:
         return onnxruntime.InferenceSession(content, options, ["CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's errors have no common base class
         raise StoreError(
-            f"{folder.name}: {ONNX_FILE} is not a valid checkpoint ({error}); {_again(folder)}"
+            f"{title(folder)}: {ONNX_FILE} is not a valid checkpoint ({error}); {_again(folder)}"
         ) from error

@@ -21,6 +21,7 @@ if TYPE_CHECKING:  # torch takes a second to import, and reading cards does not 
 ROOT = Path(__file__).resolve().parent
 CHECKPOINT = "model.pt"
 CARD = "card.json"
+VERSIONS = "versions"  # the folder of a model's further versions
 
 
 class StoreError(Exception):
@@ -28,10 +29,17 @@ class StoreError(Exception):
 
 
 def folders(root: Path = ROOT) -> list[Path]:
-    """The model folders under `root` (those that hold a card or a checkpoint), sorted by name."""
+    """The model folders under `root` (those that hold a card, a checkpoint or versions), sorted
+    by name.
+    """
     if not root.is_dir():
         return []
-    return sorted(path for path in root.iterdir() if not names(path).isdisjoint((CARD, CHECKPOINT)))
+    return sorted(filter(is_model_folder, root.iterdir()))
+
+
+def is_model_folder(path: Path) -> bool:
+    """Whether a model's files are there, or versions of it."""
+    return not names(path).isdisjoint((CARD, CHECKPOINT, VERSIONS))
 
 
 def names(folder: Path) -> set[str]:
@@ -42,16 +50,27 @@ def names(folder: Path) -> set[str]:
         return set()
 
 
+def model_name(folder: Path) -> str:
+    """The name of the model whose files are in `folder`, the model's own or a version's."""
+    return folder.parent.parent.name if folder.parent.name == VERSIONS else folder.name
+
+
+def title(folder: Path) -> str:
+    """What messages call the model in `folder`: ``digits``, or ``digits@VERSION``."""
+    name = model_name(folder)
+    return f"{name}@{folder.name}" if folder.parent.name == VERSIONS else name
+
+
 def read_card(folder: Path) -> Card:
     """The card beside the checkpoint in `folder`; raises `StoreError`."""
     try:
         return Card.from_json((folder / CARD).read_bytes())
     except OSError as error:
         raise StoreError(
-            f"{folder.name}: no readable {CARD} ({error.strerror}); train the model again"
+            f"{title(folder)}: no readable {CARD} ({error.strerror}); train the model again"
         ) from error
     except CardError as error:
-        raise StoreError(f"{folder.name}: {error}; train the model again") from error
+        raise StoreError(f"{title(folder)}: {error}; train the model again") from error
 
 
 def save(module: torch.jit.ScriptModule, card: Card, folder: Path) -> Card:
@@ -92,12 +111,12 @@ def load(folder: Path) -> tuple[torch.jit.ScriptModule, Card]:
         embedded = Card.from_json(extra[CARD])
     except (RuntimeError, ValueError) as error:
         raise StoreError(
-            f"{folder.name}: {CHECKPOINT} is not a valid checkpoint ({error}); "
+            f"{title(folder)}: {CHECKPOINT} is not a valid checkpoint ({error}); "
             "train the model again"
         ) from error
     if embedded != card.bare():
         raise StoreError(
-            f"{folder.name}: the card in {CHECKPOINT} differs from {CARD}; "
+            f"{title(folder)}: the card in {CHECKPOINT} differs from {CARD}; "
             "restore both from one place, or train the model again"
         )
     module.eval()
@@ -117,7 +136,7 @@ def unsaid_deprecation() -> Iterator[None]:
 
 def vouched(file: Path, sha256: str, remedy: str) -> bytes:
     """The bytes of `file`, if the card has their SHA-256; raises `StoreError` with `remedy`."""
-    folder, name = file.parent.name, file.name
+    folder, name = title(file.parent), file.name
     try:
         content = file.read_bytes()
     except OSError as error:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
+import postgresql
 import pytest
+import sqlalchemy as sa
 from samples import ByInk, card, encode, script, seven
 
 from app import create_app
@@ -74,3 +76,23 @@ def client(app):
 def png():
     """The bytes of a PNG of a seven."""
     return encode(seven())
+
+
+@pytest.fixture(scope="session")
+def server():
+    """A PostgreSQL server, where it is installed."""
+    if postgresql.programs() is None:
+        pytest.skip("PostgreSQL is not installed: apt-get install postgresql")
+    server = postgresql.Server()
+    yield server
+    server.close()
+
+
+@pytest.fixture
+def emptied(server):
+    """The server, with an empty database."""
+    engine = sa.create_engine(server.url.replace("://", "+psycopg://"), poolclass=sa.NullPool)
+    with engine.begin() as connection:
+        connection.execute(sa.text("DROP SCHEMA public CASCADE"))
+        connection.execute(sa.text("CREATE SCHEMA public"))
+    return server

@@ -108,10 +108,25 @@ PROBLEMS = {
         400,
         "head",
     ),
-    "gzip": (
-        {"data": gzip.compress(SEVEN), "content_type": "image/png", "headers": GZIP},
+    "brotli": (
+        {"data": SEVEN, "content_type": "image/png", "headers": {"Content-Encoding": "br"}},
         415,
-        "Content-Encoding gzip",
+        "Content-Encoding br",
+    ),
+    "no gzip": (
+        {"data": SEVEN, "content_type": "image/png", "headers": GZIP},
+        400,
+        "not valid gzip",
+    ),
+    "half a gzip": (
+        {"data": gzip.compress(SEVEN)[:-9], "content_type": "image/png", "headers": GZIP},
+        400,
+        "cut short",
+    ),
+    "a gzip of too much": (
+        {"data": gzip.compress(bytes(2_000_001)), "content_type": "image/png", "headers": GZIP},
+        413,
+        "Send fewer",
     ),
     "too large a body": (body(b"\0" * 2_000_001), 413, "Send fewer"),
     "too large a field": (parts(1, "x" * 600_000), 413, "Send fewer"),

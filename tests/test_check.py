@@ -144,6 +144,17 @@ def test_a_setting_that_stops_the_app_is_named(run, monkeypatch):
     assert "secret" not in line
 
 
+def test_it_says_whether_the_database_of_reports_answers(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("GLIMPSE_REPORTS", f"sqlite:///{tmp_path}/reports.db")
+    status, lines = run()
+    assert status == 0
+    assert any("reports.db answers, and holds 0" in line for line in lines_of("ok", lines))
+    monkeypatch.setenv("GLIMPSE_REPORTS", f"sqlite:///{tmp_path}/none/reports.db")
+    status, lines = run()
+    assert status == 0  # predictions go on
+    assert any("reports are refused" in line for line in lines_of("warning", lines))
+
+
 def test_a_misspelt_setting_is_a_warning(run, monkeypatch):
     monkeypatch.setenv("GLIMPSE_MAX_BITES", "5")
     status, lines = run()

@@ -134,7 +134,7 @@ def test_the_end_of_a_process_ends_the_others_with_a_sentence(two):
 def test_only_the_first_process_writes(tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with api._logged(tmp_path / "run", pytest.fail, keep=False) as say:
+    with api.logged(tmp_path / "run", pytest.fail, keep=False) as say:
         say("nothing")
     assert not (tmp_path / "run").exists()
     with pytest.raises(SystemExit, match="0"):

@@ -55,7 +55,7 @@ def test_every_operation_is_shown_with_its_parameters_and_answers(page, document
 
 def test_every_kind_of_problem_is_shown(page, document):
     kinds = re.findall(r"urn:glimpse:problem:[a-z-]+", str(document["paths"]))
-    assert len(set(kinds)) == 11
+    assert len(set(kinds)) == 16
     assert all(kind in page.text for kind in kinds)
 
 

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from samples import ByInk, card, script
 
 from app import create_app, engines
-from app.engines import NoEngineError, engine
+from app.engines import ONNX, TORCH, NoEngineError, engine
 from model_store import ROOT, StoreError, folders, load_onnx, read_card, save
 from training.onnx_export import save_onnx
 
@@ -47,12 +47,12 @@ def test_both_engines_agree_on_a_shipped_model(place):
 
 
 @pytest.mark.data("GLIMPSE_MNIST")
-def test_both_engines_agree_on_all_of_mnist_test():
+def test_both_engines_agree_on_every_fifth_digit_of_mnist_test():
     file = Path(os.environ["GLIMPSE_MNIST"]) / "t10k-images-idx3-ubyte.gz"
     content = gzip.decompress(file.read_bytes())
-    tested = np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(-1, 1, 28, 28)
+    tested = np.frombuffer(bytearray(content), np.uint8, offset=16).reshape(-1, 1, 28, 28)[::5]
     one, other = both(ROOT / "digits", tested)
-    assert len(one) == 10_000
+    assert len(one) == 2000
     assert np.abs(one - other).max() < TOLERANCE
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()
 
@@ -103,10 +103,26 @@ def test_a_damaged_onnx_file_is_not_loaded(folder, damage):
         load_onnx(folder)
 
 
-def test_auto_is_torch_where_it_is_installed_and_onnxruntime_elsewhere(folder, monkeypatch):
-    assert engine("auto") is engine("torch")
-    monkeypatch.setattr(engines, "find_spec", lambda name: name == "onnxruntime" or None)
-    assert engine("auto") is engine("onnx")
+@pytest.mark.parametrize("name", ["onnx", "torch"])
+def test_auto_is_the_only_engine_that_is_installed(name, monkeypatch):
+    package = engines.PACKAGES[name]
+    monkeypatch.setattr(engines, "find_spec", lambda each: each == package or None)
+    assert engine("auto") is engine(name)
+
+
+LACKS = {
+    "nothing": (lambda folder: None, ONNX),
+    "the file": (lambda folder: (folder / "model.onnx").unlink(), TORCH),
+    "the file, since trained again": (train_again, TORCH),
+}
+
+
+@pytest.mark.parametrize("lack", LACKS)
+def test_auto_is_onnxruntime_and_torch_for_a_model_without_an_onnx_file(folder, lack):
+    harm, platform = LACKS[lack]
+    harm(folder)
+    app = create_app({"MODEL_STORE": str(folder.parent)})
+    assert app.extensions["models"].ready["digits"].platform == platform
 
 
 def test_without_an_engine_it_says_what_to_install(monkeypatch):
@@ -147,7 +163,7 @@ def test_first_explanations_in_several_threads_after_a_fork_all_come(name):
         "import os, threading, numpy as np\n"
         "from pathlib import Path\n"
         "from app.engines import engine\n"
-        f"network, explain, _ = engine({name!r}).load(Path('model_store/digits'))\n"
+        f"network, explain, *_ = engine({name!r}).load(Path('model_store/digits'))\n"
         "network(np.zeros((1, 1, 28, 28), np.uint8))\n"
         "picture = np.random.default_rng(0).integers(0, 256, (1, 28, 28), np.uint8)\n"
         "for _ in range(5):\n"
@@ -183,10 +199,10 @@ def test_a_model_runs_on_one_thread(folder):
 
 
 @pytest.mark.data("GLIMPSE_FER2013")
-def test_both_engines_agree_on_all_of_fer2013_test():
+def test_both_engines_agree_on_every_tenth_face_of_fer2013_test():
     with np.load(os.environ["GLIMPSE_FER2013"]) as file:
-        tested = file["images"][file["usage"] == 2][:, np.newaxis]
+        tested = file["images"][file["usage"] == 2][::10, np.newaxis]
     one, other = both(ROOT / "emotions", tested)
-    assert len(one) == 3589
+    assert len(one) == 359
     assert np.abs(one - other).max() < TOLERANCE
     assert (one.argmax(axis=1) == other.argmax(axis=1)).all()

@@ -14,7 +14,7 @@ from samples import encode
 
 from app import create_app
 from app.engines import engine
-from model_store import load, load_onnx, load_onnx_heat, read_card, save
+from model_store import current_folder, load, load_onnx, load_onnx_heat, read_card, save
 from training.cli import main
 from training.datasets import load as load_data
 from training.distil import taught_by
@@ -46,7 +46,7 @@ def together(store, data, tmp_path_factory):
     out = tmp_path_factory.mktemp("together")
     command = ["ensemble", *PARTS, "--data", str(data), "--name", "both", "--out", str(out)]
     assert main([*command, "--publish", "--store", str(store)]) == 0
-    return store / "both"
+    return current_folder(store / "both")
 
 
 def pictures():
@@ -57,7 +57,7 @@ def test_an_ensemble_answers_the_mean_of_its_parts(store, together):
     given = pictures()
     whole, card = load(together)
     with torch.inference_mode():
-        mean = torch.stack([load(store / name)[0](given) for name in PARTS]).mean(0)
+        mean = torch.stack([load(current_folder(store / name))[0](given) for name in PARTS]).mean(0)
         told = whole(given)
     assert len(told.unique()) > 9
     warm = torch.softmax(mean.log() / card.metrics["temperature"], 1)
@@ -79,7 +79,7 @@ def test_both_forms_of_an_ensemble_answer_and_explain_alike(together):
 
 def test_the_card_of_an_ensemble_names_its_parts(store, together, data, capsys):
     card = read_card(together)
-    parts = [read_card(store / name) for name in PARTS]
+    parts = [read_card(current_folder(store / name)) for name in PARTS]
     named = [{"name": p.name, "version": p.version, "sha256": p.sha256} for p in parts]
     assert card.recipe["ensemble"] == named
     assert card.parameters == sum(part.parameters for part in parts)
@@ -132,7 +132,7 @@ def resplit(card):
     ],
 )
 def test_parts_that_do_not_fit_are_told(change, reason, *, store, data, tmp_path, capsys):
-    module, card = load(store / "two")
+    module, card = load(current_folder(store / "two"))
     save(module, change(card), tmp_path / "other")
     command = ["ensemble", "one", str(tmp_path / "other"), "--data", str(data), "--name", "both"]
     assert main([*command, "--out", str(tmp_path / "out"), "--store", str(store)]) == 2

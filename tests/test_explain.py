@@ -112,7 +112,7 @@ def test_a_wrong_value_is_named(client, png):
 @pytest.mark.parametrize("place", DIGITS, ids=lambda place: place.name)
 def test_heat_lies_on_what_the_answer_hangs_on(place, name):
     """The label's score falls further where the hot half is covered than where the cold is."""
-    network, explainer, found = engine(name).load(place)
+    network, explainer, found, _ = engine(name).load(place)
     shape, count = read_card(place).input.shape, len(found.labels)
 
     def shares(scores):

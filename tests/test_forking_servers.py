@@ -21,7 +21,9 @@ from pathlib import Path
 
 import pytest
 from test_serving_process import free_port
+from test_versions import made, version
 
+import model_store
 from model_store import ROOT
 
 TOP = Path(__file__).resolve().parent.parent
@@ -31,6 +33,7 @@ FAMILY = (TOP / "tests" / "photos" / "family.jpg").read_bytes()
 WORKERS = 2
 START_SECONDS = 120  # importing torch on a busy machine
 ANSWER_SECONDS = 20  # PythonAnywhere gives up a first answer then
+LABELS = {version(1, 1): "1", version(2, 2): "2"}
 HANG_SECONDS = 8  # for what takes milliseconds
 STOP_SECONDS = 60
 KILL_SECONDS = 2 * STOP_SECONDS  # after which servers kill a worker that does not end
@@ -205,6 +208,50 @@ def test_pythonanywhere_s_file_serves_digits_and_faces(engine, tmp_path):
     with serving(uwsgi, file, GLIMPSE_MODEL_STORE=str(ROOT)) as (port, process):
         check_every_worker(port, "/api/predict", [SEVEN] * 20)
         check_every_worker(port, "/api/predict?model=emotions-balanced", [FAMILY])
+        check_stops(process, file.with_suffix(".log"))
+
+
+def check_every_worker_takes(port, name, others):
+    """Asks until workers that are not among `others` all answer with the version `name`.
+
+    A version's label must be its own, and a worker that has a version does not fall back. Returns
+    the workers.
+    """
+    body = json.dumps({"image": base64.b64encode(SEVEN).decode()}).encode()
+    workers, deadline = set(), time.monotonic() + START_SECONDS
+    while len(workers) < WORKERS:
+        assert time.monotonic() < deadline, f"only {workers} have taken {name}"
+        status, content, worker = ask(port, "POST", "/api/predict", body)
+        assert status == 200, content
+        answer = json.loads(content)
+        assert LABELS[answer["version"]] == answer["results"][0]["label"]
+        assert answer["version"] == name or worker not in workers
+        if answer["version"] == name and worker not in others:
+            workers.add(worker)
+    return workers
+
+
+@pytest.mark.parametrize("server", FORKING)
+def test_every_worker_takes_a_version_that_is_switched_to(server, tmp_path):
+    folder = tmp_path / "store" / "digits"
+    for label in LABELS.values():
+        made(tmp_path / label, int(label), int(label))
+        model_store.add_version(tmp_path / label, folder)
+    file = tmp_path / "served.py"
+    path = f"import sys\n\nsys.path.insert(0, {str(TOP)!r})\n"
+    file.write_text(path + "from wsgi import application\n" + NAMED)
+    old, new = LABELS
+    with serving(server, file, GLIMPSE_ENGINE="torch", GLIMPSE_MODEL_STORE=str(folder.parent)) as (
+        port,
+        process,
+    ):
+        workers = check_every_worker_takes(port, new, ())
+        model_store.use(folder, old)
+        assert check_every_worker_takes(port, old, ()) == workers
+        process.send_signal(signal.SIGHUP)  # as to read its settings again: with new workers
+        check_every_worker_takes(port, old, workers)
+        model_store.use(folder, new)
+        check_every_worker_takes(port, new, workers)
         check_stops(process, file.with_suffix(".log"))
 
 

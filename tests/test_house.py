@@ -12,8 +12,9 @@ import tasks
 
 TOP = Path(__file__).resolve().parent.parent
 MAY_IMPORT = {
-    "app": {"app", "tasks", "model_store"},
-    "training": {"training", "tasks", "model_store"},
+    "app": {"app", "tasks", "model_store", "reports"},
+    "training": {"training", "tasks", "model_store", "reports"},
+    "reports": {"reports"},
     "tasks": {"tasks"},
     "model_store": {"model_store"},
 }

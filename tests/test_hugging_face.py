@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import hashlib
+import json
 import threading
+import zlib
 from contextlib import contextmanager
 
 import pytest
@@ -53,6 +56,23 @@ def test_the_client_gets_the_answer_of_the_api(address, png, tmp_path, expected,
     client = hub.InferenceClient(model=address, token="none")
     for picture in (png, tmp_path / "seven.png"):
         assert pairs(client.image_classification(picture, top_k=top_k)) == expected[:top_k]
+
+
+@pytest.mark.parametrize("path", ["/models/digits", "/api/predict"])
+@pytest.mark.parametrize("way", ["gzip", "deflate"])
+@pytest.mark.parametrize("kind", ["image/png", "application/json"])
+def test_a_compressed_body_is_answered_as_the_plain_one(client, png, path, way, kind):
+    text = base64.b64encode(png).decode()
+    body = png if kind == "image/png" else json.dumps({"inputs": text, "image": text}).encode()
+    packed = gzip.compress(body) if way == "gzip" else zlib.compress(body)
+    plain, answer = (
+        client.post(path, data=data, content_type=kind, headers=headers).get_json()
+        for data, headers in ((body, {}), (packed, {"Content-Encoding": way}))
+    )
+    if path == "/api/predict":
+        plain, answer = plain["results"], answer["results"]
+    assert answer == plain
+    assert answer[0]["label"]
 
 
 @pytest.mark.parametrize(

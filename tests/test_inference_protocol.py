@@ -5,10 +5,15 @@ from __future__ import annotations
 import gzip
 import json
 import threading
+from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from test_versions import made, version
 from werkzeug.serving import make_server
+
+import model_store
+from app import create_app
 
 httpclient = pytest.importorskip("tritonclient.http")
 
@@ -27,6 +32,12 @@ def tensor(**changes):
 
 @pytest.fixture(scope="module")
 def triton(app):
+    with asking(app) as client:
+        yield client
+
+
+@contextmanager
+def asking(app):
     """Triton's client of the app, served over HTTP."""
     server = make_server("127.0.0.1", 0, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever)
@@ -49,6 +60,29 @@ def test_tritons_client_finds_the_model(triton):
     assert found["inputs"] == [{"name": "pictures", "datatype": "UINT8", "shape": [-1, 1, 28, 28]}]
     assert found["outputs"] == [{"name": "probabilities", "datatype": "FP32", "shape": [-1, 10]}]
     assert found["parameters"]["labels"] == [str(digit) for digit in range(10)]
+
+
+def test_tritons_client_asks_for_a_version(tmp_path):
+    old, new = version(1, 1), version(2, 2)
+    for digit in (1, 2):
+        made(tmp_path / "run", digit, digit)
+        model_store.add_version(tmp_path / "run", tmp_path / "store" / "digits")
+    model_store.use(tmp_path / "store" / "digits", old)
+    given = httpclient.InferInput("pictures", list(PICTURES.shape), "UINT8")
+    given.set_data_from_numpy(PICTURES)
+    with asking(create_app({"MODEL_STORE": str(tmp_path / "store")})) as triton:
+        for asked, answering, digit in (("", old, 1), (old, old, 1), (new, new, 2)):
+            assert triton.is_model_ready("digits", asked)
+            assert triton.get_model_metadata("digits", asked)["versions"] == [old, new]
+            answer = triton.infer("digits", [given], model_version=asked)
+            assert answer.get_response()["model_version"] == answering
+            assert set(answer.as_numpy("probabilities").argmax(1)) == {digit}
+        index = triton.get_model_repository_index()
+        assert [(each["version"], each["state"]) for each in index] == [
+            (old, "READY"),
+            (new, "READY"),
+        ]
+        assert not triton.is_model_ready("digits", "9")
 
 
 @pytest.mark.parametrize("sent_as_bytes", [True, False])
@@ -100,6 +134,7 @@ def test_tritons_client_may_compress(app, triton, encoding):
         (gzip.compress(bytes(3_000_000)), "gzip", 413),
         (b"x", "br", 415),
     ],
+    ids=["none", "cut short", "too large", "unknown"],
 )
 def test_a_wrong_compressed_body_is_a_problem(client, body, encoding, status):
     headers = {"Content-Encoding": encoding}

@@ -11,7 +11,7 @@ from PIL import Image
 from samples import ByInk, card, encode, script, seven
 
 from app import create_app, inside
-from model_store import ROOT, save
+from model_store import ROOT, read_card, save
 from tasks.normaliser import normalise
 
 
@@ -23,23 +23,30 @@ def client(tmp_path_factory):
     return create_app({"MODEL_STORE": str(shelf)}).test_client()
 
 
+def by_torch(name):
+    return inside._torch(ROOT / name, read_card(ROOT / name))
+
+
+def by_onnx(name):
+    return inside._onnx(ROOT / name, read_card(ROOT / name))
+
+
 @pytest.mark.parametrize("name", ["digits", "digits-baseline", "emotions", "emotions-imbalanced"])
 def test_torch_and_onnx_give_the_same_maps_filters_and_places(name):
-    folder = ROOT / name
-    by_torch, by_onnx = inside._torch(folder), inside._onnx(folder)
-    assert by_torch and by_onnx
-    assert by_torch.columns == by_onnx.columns
-    side = by_torch.filters[0].shape[1:2] + ((28, 28) if name.startswith("digits") else (48, 48))
+    one, other = by_torch(name), by_onnx(name)
+    assert one and other
+    assert one.columns == other.columns
+    side = one.filters[0].shape[1:2] + ((28, 28) if name.startswith("digits") else (48, 48))
     pixels = np.random.default_rng(0).integers(0, 256, side, dtype=np.uint8)
-    for one, other in zip(by_torch.layers(pixels), by_onnx.layers(pixels), strict=True):
-        assert one.view == other.view
-        np.testing.assert_allclose(one.maps, other.maps, atol=1e-4)
-    for one, other in zip(by_torch.filters, by_onnx.filters, strict=True):
-        np.testing.assert_allclose(one, other, atol=1e-5)
+    for a, b in zip(one.layers(pixels), other.layers(pixels), strict=True):
+        assert a.view == b.view
+        np.testing.assert_allclose(a.maps, b.maps, atol=1e-4)
+    for a, b in zip(one.filters, other.filters, strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-5)
 
 
 def test_a_place_of_a_map_sees_just_the_pixels_that_it_says():
-    within = inside._onnx(ROOT / "digits-baseline")
+    within = by_onnx("digits-baseline")
     blank = np.zeros((1, 28, 28), np.uint8)
     before = within.layers(blank)[1]
     changed = blank.copy()
@@ -66,7 +73,9 @@ def test_the_answer_holds_the_maps_of_each_convolution_as_pictures(client):
     (result,) = post(client).get_json()["results"]
     assert result["label"] == "7"
     assert sum(each["score"] for each in result["predictions"]) == pytest.approx(1)
-    layers = inside._onnx(ROOT / "digits").layers(normalise(seven())[None])
+    layers = inside._onnx(ROOT / "digits", read_card(ROOT / "digits")).layers(
+        normalise(seven())[None]
+    )
     assert len(result["layers"]) == len(layers) == 6
     for told, layer in zip(result["layers"], layers, strict=True):
         content = base64.b64decode(told["maps"].partition(",")[2])
@@ -79,7 +88,7 @@ def test_the_answer_holds_the_maps_of_each_convolution_as_pictures(client):
 
 def test_a_map_has_its_filter(client):
     told = client.get("/inside/digits/1/3").get_json()["kernels"]
-    np.testing.assert_allclose(told, inside._onnx(ROOT / "digits").filters[1][3], atol=1e-4)
+    np.testing.assert_allclose(told, by_onnx("digits").filters[1][3], atol=1e-4)
 
 
 @pytest.mark.parametrize(

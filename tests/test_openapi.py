@@ -28,7 +28,7 @@ def test_every_route_for_programs_is_described_with_its_methods(app, document):
         (rule.rule.replace("<", "{").replace(">", "}"), method.lower())
         for rule in app.url_map.iter_rules()
         if rule.endpoint.split(".")[0] not in FOR_PEOPLE
-        for method in rule.methods & {"GET", "POST"}
+        for method in rule.methods & {"GET", "POST", "DELETE"}
     }
     assert {(path, method) for path, method, _ in operations(document)} == served
 
@@ -72,13 +72,15 @@ def test_the_limits_of_pixels_are_told(app, document):
 
 
 def test_every_kind_of_problem_is_told_with_its_status(document):
-    responses = document["paths"]["/api/predict"]["post"]["responses"]
     told = {
         (status, kind)
-        for status, response in responses.items()
+        for path in ("/api/predict", "/api/reports", "/api/reports/{code}")
+        for operation in document["paths"][path].values()
+        for status, response in operation["responses"].items()
         for kind in response["content"].get("application/problem+json", {}).get("examples", {})
     }
-    kinds = {kind for kind in Problem.__subclasses__() if not kind.__name__.startswith("_")}
+    places = ("app.errors", "tasks.problems")  # others are of pages alone
+    kinds = {kind for kind in Problem.__subclasses__() if kind.__module__ in places}
     assert told == {(str(kind.status), kind.slug) for kind in kinds}
 
 
@@ -90,6 +92,25 @@ def test_the_example_of_a_request_is_answered(app, client, document, path):
     assert response.status_code == 200
     schema = document["paths"][path]["post"]["responses"]["200"]["content"]["application/json"]
     validate(app, response.get_json(), schema["schema"])
+
+
+@pytest.fixture
+def taking(store, tmp_path):
+    """A client of an app that takes reports."""
+    reports = f"sqlite:///{tmp_path}/reports.db"
+    return create_app({"MODEL_STORE": str(store), "REPORTS": reports}).test_client()
+
+
+def test_the_examples_of_reports_are_answered(app, taking, document):
+    for path, status in (("/api/reports", "201"), ("/api/reports", "200")):
+        operation = document["paths"][path]["post"]
+        example = operation["requestBody"]["content"]["application/json"]["example"]
+        response = taking.post(path, json=example)
+        assert str(response.status_code) == status, response.text
+        described = operation["responses"][status]["content"]["application/json"]
+        validate(app, response.get_json(), described["schema"])
+    gone = taking.delete(f"/api/reports/{response.get_json()['code']}")
+    validate(app, gone.get_json(), "Withdrawn")
 
 
 def test_every_get_answers_as_described(app, client, document):
@@ -126,8 +147,8 @@ def test_keys_are_asked_for_where_the_server_does(store, document):
     asking = create_app({"MODEL_STORE": str(store), "API_KEYS": "0" * 64})
     document = asking.test_client().get("/openapi.json").get_json()
     guarded = {path for path, _, operation in operations(document) if "security" in operation}
-    posts = {path for path, method, _ in operations(document) if method == "post"}
-    assert guarded == posts - {"/v2/repository/index"}
+    changing = {path for path, method, _ in operations(document) if method != "get"}
+    assert guarded == changing - {"/v2/repository/index"}
 
 
 def test_the_document_names_where_the_app_is_mounted(client):

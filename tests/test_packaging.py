@@ -58,6 +58,7 @@ def taken_in(file):
     [
         ("requirements-light.txt", ["light"]),
         ("requirements-serve.txt", ["torch"]),
+        ("requirements-reports.txt", ["reports", "postgresql", "mysql"]),
         ("requirements.txt", ["train", "test"]),
     ],
 )
@@ -73,9 +74,15 @@ def test_the_dependencies_are_what_the_light_engine_needs():
 def test_files_and_extras_take_in_one_another_alike():
     assert taken_in("requirements-light.txt") == {"requirements-common.txt"}
     assert taken_in("requirements-serve.txt") == {"requirements-common.txt"}
-    assert taken_in("requirements.txt") == {"requirements-light.txt", "requirements-serve.txt"}
+    assert taken_in("requirements-reports.txt") == set()
+    assert taken_in("requirements.txt") == {
+        "requirements-light.txt",
+        "requirements-reports.txt",
+        "requirements-serve.txt",
+    }
     assert "glimpse[torch]" in PROJECT["optional-dependencies"]["train"]
-    assert "glimpse[train]" in PROJECT["optional-dependencies"]["test"]
+    test = PROJECT["optional-dependencies"]["test"]
+    assert "glimpse[mysql,postgresql,reports,train]" in test
 
 
 def test_every_requirement_has_its_oldest_version():
@@ -273,11 +280,11 @@ def glimpse(*arguments, cwd=TOP, **settings):
 def test_help_names_the_commands_of_both_sides():
     done = glimpse("--help")
     assert done.returncode == 0, done.stderr
-    for command in ("serve", "check", "predict", "key", "train", "evaluate", "list"):
+    for command in ("serve", "check", "predict", "key", "models", "reports", "train", "list"):
         assert f"    {command} " in done.stdout
 
 
-@pytest.mark.parametrize("command", ["check", "predict", "key"])
+@pytest.mark.parametrize("command", ["check", "predict", "key", "models"])
 def test_the_apps_commands_do_without_torch(tmp_path, command):
     (tmp_path / "seven.png").write_bytes(encode(seven()))
     pictures = ["seven.png"] if command == "predict" else []

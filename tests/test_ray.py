@@ -149,6 +149,8 @@ def served(store):
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     variables = {"GLIMPSE_MODEL_STORE": str(store), "PYTHONPATH": f"{TOP}:{TOP / 'tests'}"}
+    # As the fixture `app`, to which the answers are compared.
+    variables |= {"GLIMPSE_MAX_BYTES": "2000000", "GLIMPSE_MAX_PIXELS": "4000000"}
     ray.init(num_cpus=4, include_dashboard=False, runtime_env={"env_vars": variables})
     serve.start(http_options={"port": port})
 

@@ -213,7 +213,8 @@ def test_a_report_that_fails_loses_nothing(folder, tmp_path, monkeypatch, capsys
         assert main(["train", str(recipe), "--data", str(folder), "--out", str(out), *store]) == 3
     said = capsys.readouterr().err
     assert "division by zero" in said and f"evaluate {out} --write" in said
-    assert model_store.load(tmp_path / "store" / "light")[1].name == "light"
+    published = model_store.current_folder(tmp_path / "store" / "light")
+    assert model_store.load(published)[1].name == "light"
     assert not (out / "confusion_matrix.png").exists()
     assert main(["evaluate", str(out), "--data", str(folder), "--write"]) == 0
     assert (out / "confusion_matrix.png").exists()
@@ -237,7 +238,8 @@ def test_a_model_has_a_name_of_its_own_and_tells_its_recipe(folder, tmp_path):
         LIGHT, folder, name="garden", epochs=1, limit=16, device="cpu", out=tmp_path / "run",
         publish=tmp_path / "store", say=lambda _: None,
     )  # fmt: skip
-    assert result.published == tmp_path / "store" / "garden"
+    place = tmp_path / "store" / "garden" / "versions" / result.card.version
+    assert result.published == place == model_store.current_folder(tmp_path / "store" / "garden")
     assert (result.card.name, result.card.recipe["name"]) == ("garden", "light")
     assert result.card.data["training"] == 16
     app = create_app({"MODEL_STORE": str(tmp_path / "store"), "DEFAULT_MODEL": "garden"})

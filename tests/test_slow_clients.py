@@ -276,16 +276,21 @@ def test_a_connection_that_is_closed_for_another_may_have_sent_just_then(store):
         assert [int(pid) for pid in workers(process)] == before
 
 
-def test_a_stop_answers_those_that_wait_behind_clients_that_have_gone(store):
-    message = b"GET /healthz HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+def test_a_stop_answers_what_was_sent_before(store):
+    """On connections that are kept, and on new ones behind those of clients that have gone."""
+    message = b"GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n"
     with serving(store, None) as (port, process), ExitStack() as stack:
+        kept = stack.enter_context(connections(port, 4, message))
+        assert [answers(connection, 1) for connection in kept] == [[b"200"]] * 4
         with stopped(process):
+            for connection in kept:
+                connection.sendall(message)
             with connections(port, 6, b""):
                 pass
-            waiting = stack.enter_context(connections(port, 3, message))
+            new = stack.enter_context(connections(port, 3, message))
             process.send_signal(signal.SIGTERM)
             time.sleep(0.5)
-        assert [answers(connection, 1) for connection in waiting] == [[b"200"]] * 3
+        assert [answers(connection, 1) for connection in [*kept, *new]] == [[b"200"]] * 7
 
 
 def test_a_first_request_may_come_late_where_no_connection_is_kept(store):

@@ -238,16 +238,23 @@ def test_a_resumed_run_ends_as_an_uninterrupted_one(run, data, tiny, tmp_path, m
     assert (tmp_path / "model.pt").is_file()
 
 
-@pytest.mark.parametrize("call", [2, 3, 4], ids=["before", "at its start", "within"])
-def test_fine_tuning_is_resumed_too(data, tmp_path, monkeypatch, call):
-    file = tmp_path / "fine-tuned.toml"
+@pytest.fixture(scope="module")
+def fine_tuned(data, tmp_path_factory):
+    """A command that trains with fine-tuning into the folder that is added, and what it made."""
+    folder = tmp_path_factory.mktemp("fine-tuned")
+    file = folder / "fine-tuned.toml"
     text = TINY.replace("epochs = 4", 'epochs = 2\nchoose_by = "loss"')
     text += "[fine_tune]\nepochs = 2\nlr = 1e-3\nhandwriting = 0.2\n"
     file.write_text(text + "[fine_tune.augmentation]\nshift = 0.5\n")
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     arguments = ["train", str(file), "--data", str(data), "--out"]
-    assert main([*arguments, str(whole)]) == 0
-    assert "Epoch [4/4]" in (whole / "train.log").read_text()
+    assert main([*arguments, str(folder / "whole")]) == 0
+    assert "Epoch [4/4]" in (folder / "whole" / "train.log").read_text()
+    return arguments, folder / "whole"
+
+
+@pytest.mark.parametrize("call", [2, 3, 4], ids=["before", "at its start", "within"])
+def test_fine_tuning_is_resumed_too(fine_tuned, tmp_path, monkeypatch, call):
+    (arguments, whole), resumed = fine_tuned, tmp_path / "resumed"
     whole_epoch, calls = loop.Run.epoch, []
 
     def interrupted(self):
@@ -304,6 +311,14 @@ def test_ctrl_c_leaves_a_usable_state(data, tiny, tmp_path):
     assert torch.load(tmp_path / "state.pt", weights_only=True)["history"]
 
 
+def test_a_reader_that_closes_the_pipe_is_no_error():
+    command = [sys.executable, "-m", "training", "list"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.close()
+        said = process.stderr.read()
+    assert (process.returncode, said) == (1, b"")
+
+
 def test_ctrl_c_in_the_first_epoch_promises_nothing(command, monkeypatch, capsys):
     def interrupted(self):
         raise KeyboardInterrupt
@@ -338,10 +353,16 @@ def test_publish_puts_the_result_into_the_store(command, tmp_path, monkeypatch, 
     data = command[command.index("--data") + 1]
     assert main(["evaluate", "tiny", "--data", data, *options]) == 0
     assert not (tmp_path / "no").exists()
-    published = tmp_path / "store" / "tiny"
+    published = model_store.current_folder(tmp_path / "store" / "tiny")
+    assert published.parent.name == "versions"
     assert model_store.load(published)[1].name == "tiny"
     assert (published / "confusion_matrix.png").is_file()
+    assert (published / "probe.json").is_file()
     assert not (published / "state.pt").exists()
+    given = f"tiny@{published.name}"
+    assert main(["evaluate", given, "--data", data, *options]) == 0
+    assert main(["evaluate", "tiny@1", "--data", data, *options]) == 2
+    assert f"its versions are: {published.name}" in capsys.readouterr().err
 
 
 def test_what_misses_its_target_is_not_published(command, tmp_path, monkeypatch, capsys):

@@ -135,6 +135,13 @@ def test_a_kept_column_stays_as_it_is_beside_the_trained_ones(columned, tmp_path
         torch.testing.assert_close(module(pictures), answers, rtol=0, atol=1e-5)
         assert module.heat(pictures, torch.full((20,), 3)).max() > 0
 
+    further = loop.Run(recipe(network={"from": str(tmp_path)}, normalise="base"), data)
+    further.begin_epoch()
+    kept, *trained = further.classifier.network.columns
+    assert not kept.training
+    assert not any(weights.requires_grad for weights in kept.parameters())
+    assert all(weights.requires_grad for column in trained for weights in column.parameters())
+
 
 @pytest.mark.parametrize(("keep", "labels"), [(3, LABELS), (1, ["a", "b", "c"])])
 def test_columns_that_cannot_be_kept_are_said(columned, keep, labels):

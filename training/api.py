@@ -14,8 +14,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -43,14 +42,13 @@ Say = Callable[[str], None]
 Places = str | Path | Sequence[str | Path]
 
 IMPORTED = "imported"  # the key of a card's recipe that says what a model was imported from
-PUBLISHED = (".pt", ".onnx", ".json", ".png", ".txt", ".log")  # what of a run
 
 
 @dataclass(frozen=True)
 class Trained:
     """What `train` made: the model's card, and the folder that holds its files.
 
-    `history` has the figures of each epoch. `published` is the model's folder in the store, if it
+    `history` has the figures of each epoch. `published` is the version's folder in the store, if it
     was published; `report_failure` says why the report could not be written, if so.
     """
 
@@ -155,8 +153,9 @@ def train(
 
     `recipe` is a shipped recipe's name, the path of a .toml file, or a `Recipe`; `data` is the
     place of its data (else it is downloaded), or the data itself. The files are written into `out`
-    (runs/NAME), and with `publish`, a store's folder, copied there if the target is reached:
-    `min_accuracy`, 0..1, or the recipe's. `name` names the model, or else the recipe does.
+    (runs/NAME), and with `publish`, a store's folder, added there as the version that is served, if
+    the target is reached: `min_accuracy`, 0..1, or the recipe's. `name` names the model, or else
+    the recipe does.
 
     `epochs` counts instead of the recipe's; no part of the data has more than `limit` pictures;
     `device` is auto, cpu, cuda, cuda:1 or mps; `resume` continues an interrupted run. The `log`
@@ -171,11 +170,11 @@ def train(
     model = chosen.name if name is None else plain_name(name)
     held = data if isinstance(data, datasets.Data) else load(chosen, data, limit)
     folder = Path(out) if out is not None else Path("runs") / model
-    with _logged(folder, say, keep=resume) as tell:
+    with logged(folder, say, keep=resume) as tell:
         if distributed.is_writer():
             datasets.write_skipped(held, folder)
         progress = Progress(folder, log if distributed.is_writer() else None, resume=resume)
-        try:
+        with to_be_resumed(folder):
             result = loop.train(
                 chosen,
                 held,
@@ -185,14 +184,8 @@ def train(
                 each_epoch=progress.epoch,
                 device=device,
             )
-        except KeyboardInterrupt:
-            if (folder / loop.STATE).exists():
-                raise KeyboardInterrupt(
-                    "The last complete epoch is saved: continue with --resume."
-                ) from None
-            raise
         distributed.leave_to_the_first()
-        card, failure = _write(result, held, folder, model, progress)
+        card, failure = write_run(result, held, folder, model, progress)
         target = chosen.target if min_accuracy is None else min_accuracy
         trained = Trained(card, folder, result.history, target, failure)
         low, high = trained.interval
@@ -207,8 +200,7 @@ def train(
             tell(f"Target {target:.2%}: {'reached' if trained.reached else 'MISSED'}")
     if publish is None or not trained.reached:
         return trained
-    place = Path(publish) / card.name
-    publish_run(folder, place)
+    place = model_store.add_version(folder, Path(publish) / card.name)
     return dataclasses.replace(trained, published=place)
 
 
@@ -224,7 +216,8 @@ def evaluate(
     """Measures a checkpoint as it is served, on the "test" or the "validation" part of its data, or
     on the test part of a further source, by its name.
 
-    `model` is a folder that holds model.pt, that file, or a model's name in `store`. With `write`
+    `model` is a folder that holds model.pt, that file, or a model's name in `store`, with a version
+    as in ``digits@VERSION`` or else that which is served. With `write`
     the report's files are written again, beside the checkpoint; the test part must give the very
     accuracy that the card states. The data is read as the model's own recipe does or, for an
     imported model, as folders of pictures, unless another `recipe` is given. Raises
@@ -252,7 +245,7 @@ def evaluate(
     figures = tested.figures()
     if write:
         _check_same_test(card, figures)
-        write_report(folder, card.labels, tested, part, source.name)
+        write_report(folder, card, tested, part, source.name)
     return Evaluated(card, folder, figures, report.table(tested, card.labels))
 
 
@@ -295,7 +288,7 @@ def compare(
         own = replace(chosen, network=candidate.network)
         place = folder / candidate.label
         resumed = resume and (place / loop.STATE).is_file()
-        with _logged(place, say, keep=resumed) as tell:
+        with logged(place, say, keep=resumed) as tell:
             tell(f"Candidate {candidate.label}")
             result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
         best = result.history[result.best_epoch - 1]
@@ -314,7 +307,7 @@ def compare(
             kept, best_row = result, rows[-1]
     assert kept is not None and best_row is not None
     distributed.leave_to_the_first()
-    card, failure = _write(kept, held, folder, chosen.name)
+    card, failure = write_run(kept, held, folder, chosen.name)
     table = _table(rows)
     (folder / "compare.md").write_text(table, encoding="utf-8")
     (folder / "compare.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
@@ -356,7 +349,7 @@ def cross_validate(
         fold = replace(chosen.data, split=split, fold=index)
         place = folder / f"fold-{index}"
         resumed = resume and (place / loop.STATE).is_file()
-        with _logged(place, say, keep=resumed) as tell:
+        with logged(place, say, keep=resumed) as tell:
             tell(f"Fold {index + 1} of {chosen.data.folds}")
             own = replace(chosen, data=fold)
             result = loop.train(own, held, place, resume=resumed, say=tell, device=device)
@@ -434,17 +427,28 @@ def plain_name(name: str) -> str:
 
 
 def checkpoint_folder(model: str | Path, store: str | Path) -> Path:
-    """The folder of a checkpoint, given as its file, the folder, or a name in the store."""
-    given = Path(model)
-    folder = given.parent if given.name == model_store.CHECKPOINT else given
+    """The folder of a checkpoint, given as its file, the folder, or a name in the store.
+
+    Raises `TrainingError` or `StoreError`.
+    """
+    given = Path(model).expanduser()
+    if given.name == model_store.CHECKPOINT and given.is_file():
+        return given.parent
+    folder, version = given, None
+    if not given.is_dir() and "@" in given.name:
+        name, version = model_store.split_name(given.name)
+        folder = given.with_name(name)
     places = [place for place in (folder, Path(store) / folder) if place.is_dir()]
     # A folder of pictures may be called as the model is that was trained on them.
-    holding = [place for place in places if (place / model_store.CARD).is_file()]
-    if places:
-        return (holding or places)[0]
+    holding = [place for place in places if model_store.is_model_folder(place)]
+    if version is not None and holding:
+        return model_store.version_folder(holding[0], version)
+    if version is None and places:
+        return model_store.current_folder((holding or places)[0])
+    known = ", ".join(each.name for each in model_store.folders(Path(store))) or "none"
     raise TrainingError(
-        f"there is no checkpoint {given}; name a folder that holds model.pt, or a model of the "
-        f"store {store}"
+        f"there is no checkpoint {model}; name a folder that holds model.pt, or a model of the "
+        f"store {store}: {known}"
     )
 
 
@@ -466,7 +470,7 @@ def as_paths(given: Places | None) -> Path | list[Path] | None:
 
 
 @contextmanager
-def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
+def logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
     """Makes the folder of a run; the function that it gives says a line and logs it there.
 
     With `keep` the log goes on from the one that is there. Of several processes that torchrun
@@ -488,13 +492,35 @@ def _logged(folder: Path, say: Say, *, keep: bool) -> Iterator[Say]:
         yield tell
 
 
-def _write(
-    result: Result, data: Data, folder: Path, name: str, progress: Progress | None = None
+@contextmanager
+def to_be_resumed(folder: Path) -> Iterator[None]:
+    """Lets an interruption say how the run in `folder` goes on, once an epoch of it is saved."""
+    from training import loop  # noqa: PLC0415
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        if (folder / loop.STATE).exists():
+            raise KeyboardInterrupt(
+                "The last complete epoch is saved: continue with --resume."
+            ) from None
+        raise
+
+
+def write_run(
+    result: Result,
+    data: Data,
+    folder: Path,
+    name: str,
+    progress: Progress | None = None,
+    *,
+    reported: Mapping[str, Any] | None = None,
 ) -> tuple[Card, str]:
     """Tests the best epoch's network and writes its checkpoint, its card and then its report.
 
-    `name` is the model's. Returns the card, and why the report could not be written, if so: the
-    checkpoint of a long training is there all the same.
+    `name` is the model's; of an update, `reported` is what people reported. Returns the card, and
+    why the report could not be written, if so: the checkpoint of a long training is there all the
+    same.
     """
     from training import checkpoint, loop, report  # noqa: PLC0415
 
@@ -518,44 +544,33 @@ def _write(
         told = loop.predict(result.classifier, part)
         figures = report.Tested.of(part.labels, told, labels, result.thresholds).figures()
         metrics |= {f"test_{other}_{key}": value for key, value in figures.items()}
+    if reported is not None:
+        metrics["reports"] = reported
     card = checkpoint.export(result, result.recipe, data, metrics, folder, name=name)
     try:
         if progress is not None:
             progress.close(result.history)
-        write_report(folder, data.labels, tested, data.test, result.recipe.data.name)
+        write_report(folder, card, tested, data.test, result.recipe.data.name)
     except Exception as error:  # of whatever kind
         return card, f"{type(error).__name__}: {error}"
     return card, ""
 
 
-def write_report(folder: Path, labels: list[str], tested: Tested, part: Part, data: str) -> None:
+def write_report(folder: Path, card: Card, tested: Tested, part: Part, data: str) -> None:
     """Writes the report of a test on `part` of the data set `data` into `folder`."""
     import torch  # noqa: PLC0415
 
     from training import report  # noqa: PLC0415
 
-    known = part.subset(part.labels < len(labels))
-    report.write(folder, labels, tested)
+    known = part.subset(part.labels < len(card.labels))
+    report.write(folder, card.labels, tested, card.metrics.get("reports"))
     report.write_hardest(
         folder,
-        labels,
+        card.labels,
         tested,
         pictures=lambda chosen: known.batch(torch.from_numpy(chosen)).numpy(),
         data=data,
     )
-
-
-def publish_run(folder: Path, place: Path) -> None:
-    """Copies a run's checkpoint and report, but not its state, into the store, in place of those
-    of an older model.
-    """
-    place.mkdir(parents=True, exist_ok=True)
-    for file in place.iterdir():
-        if file.suffix in PUBLISHED and not (folder / file.name).exists():
-            file.unlink()
-    for file in folder.iterdir():
-        if file.suffix in PUBLISHED and file.name != "state.pt":
-            shutil.copyfile(file, place / file.name)
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import model_store
+from training.api import checkpoint_folder
 from training.errors import TrainingError
 
 LITE0_MEAN, LITE0_STD = 127 / 255, 128 / 255  # as its weights were trained
@@ -64,6 +65,11 @@ class Base:
     def columns(self) -> int:
         """How many columns the network has; 1 where it is a single network."""
         return int(self.network["options"].get("columns", 1))
+
+    @property
+    def kept(self) -> int:
+        """How many of its first columns were kept as they were when it was trained."""
+        return int(self.network.get("keep", 0))
 
     def load_into(
         self, network: nn.Module, labels: Sequence[str], *, rejects: bool = False, keep: int = 0
@@ -129,16 +135,10 @@ def read(place: str) -> Base:
     Raises `TrainingError` where it was not made by this package, and `StoreError`.
     """
     root = Path(os.environ.get("GLIMPSE_MODEL_STORE") or model_store.ROOT)
-    given = Path(place).expanduser()
-    folder = given.parent if given.name == model_store.CHECKPOINT else given
-    folder = next((each for each in (folder, root / folder) if each.is_dir()), folder)
-    if not folder.is_dir():
-        known = ", ".join(each.name for each in model_store.folders(root))
-        raise TrainingError(
-            f"“network.from”: there is no checkpoint {place}; name a folder that holds model.pt, "
-            f"or a model of the store {root} ({known})"
-        )
-    module, card = model_store.load(folder)
+    try:
+        module, card = model_store.load(checkpoint_folder(place, root))
+    except TrainingError as error:
+        raise TrainingError(f"“network.from”: {error}") from error
     held = getattr(module, "classifier", module)
     network = card.recipe.get("network")
     if not isinstance(network, dict) or not hasattr(held, "network"):

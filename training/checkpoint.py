@@ -14,8 +14,10 @@ import numpy
 import onnxruntime
 import torch
 import torchvision
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
+import model_store
 import tasks
 from model_store import (
     CARD,
@@ -23,6 +25,7 @@ from model_store import (
     ONNX_FILE,
     PICTURES,
     PROBABILITIES,
+    PROBE,
     Card,
     Input,
     load,
@@ -115,7 +118,8 @@ def export_again(folder: Path) -> Card:
                 f"nothing was written: {card.name} would give other answers; train it again "
                 f"({error})"
             ) from error
-        for name in (CHECKPOINT, ONNX_FILE, CARD):
+        has_probe = (folder / PROBE).exists()  # of pictures that say more than noise
+        for name in (CHECKPOINT, ONNX_FILE, CARD, *(() if has_probe else (PROBE,))):
             replace_file(folder / name, (Path(place) / name).read_bytes())
     return card
 
@@ -149,13 +153,25 @@ def write(
     pictures: Tensor,
     folder: Path,
 ) -> Card:
-    """Writes a checkpoint, its ONNX file and its card into `folder`; returns the card.
+    """Writes a checkpoint, its ONNX file, its card and its probe into `folder`; returns the card.
 
     Raises `AssertionError` if the two give different answers to `pictures`.
     """
     card = save_onnx(for_onnx, save(module, card, folder), folder)
     check_onnx(module, pictures, folder)
+    write_probe(module, pictures, folder)
     return card
+
+
+def write_probe(network: nn.Module, pictures: Tensor, folder: Path) -> None:
+    """Writes what `network` answers to some of `pictures`, uint8 (N, C, H, W), into `folder`."""
+
+    def answers(batch: NDArray[numpy.uint8]) -> NDArray[numpy.float32]:
+        with torch.inference_mode():
+            found: NDArray[numpy.float32] = network(torch.from_numpy(batch)).numpy()
+        return found
+
+    model_store.write_probe(folder, pictures.numpy(), answers)
 
 
 def check_onnx(module: nn.Module, pictures: Tensor, folder: Path) -> None:

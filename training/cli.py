@@ -17,7 +17,7 @@ from training.errors import TrainingError
 
 Commands: TypeAlias = "argparse._SubParsersAction[argparse.ArgumentParser]"
 
-CHECKPOINT_HELP = "model.pt, its folder, or the name of a model in the store"
+CHECKPOINT_HELP = "model.pt, its folder, or a model of the store: NAME or NAME@VERSION"
 
 RECIPES = Path(__file__).with_name("recipes")
 WITHOUT_REPORT = 3  # an exit status
@@ -34,9 +34,13 @@ def run(arguments: argparse.Namespace) -> int:
     """Runs the command that was parsed, and prints its errors; returns the exit status."""
     try:
         status: int = arguments.run(arguments)
+        sys.stdout.flush()
     except (TrainingError, StoreError, CardError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except BrokenPipeError:  # the reader has closed the pipe
+        sys.stdout = None
+        return 1
     except OSError as error:
         print(f"error: {error}; check the path and the space that is left", file=sys.stderr)
         return 2
@@ -89,8 +93,8 @@ def add_commands(commands: Commands) -> None:
     train.add_argument(
         "--publish",
         action="store_true",
-        help="if the target is reached, copy the result to the store, "
-        "which the app serves, in place of the old",
+        help="if the target is reached, add the result to the store as the version that the app "
+        "serves from now on",
     )
     _add_store(train)
     _add_target(train)
@@ -159,7 +163,7 @@ def add_commands(commands: Commands) -> None:
     _add_computing(rates)
     rates.set_defaults(run=_lr_range)
 
-    for add in (_add_search, _add_ensemble, _add_distil, _add_import):
+    for add in (_add_search, _add_ensemble, _add_distil, _add_import, _add_update):
         add(commands)
 
 
@@ -232,6 +236,31 @@ def _add_import(commands: Commands) -> None:
     importing.set_defaults(run=_import)
 
 
+def _add_update(commands: Commands) -> None:
+    update = commands.add_parser(
+        "update",
+        help="let a model learn from what people reported, and publish it if it is better",
+        epilog="The exit status is 1 if the new version is not better and was not published.",
+    )
+    update.add_argument("name", metavar="NAME", help="a model of the store")
+    update.add_argument(
+        "--reports",
+        default=os.environ.get("GLIMPSE_REPORTS"),
+        metavar="URL",
+        help="the database of reports (the setting GLIMPSE_REPORTS)",
+    )
+    _add_data(update)
+    update.add_argument(
+        "--recipe", metavar="RECIPE", help="its [update] counts, not that of the model's own recipe"
+    )
+    update.add_argument("--out", type=Path, metavar="DIR", help="(runs/NAME-update)")
+    update.add_argument("--dry-run", action="store_true", help="do all but publish")
+    update.add_argument("--resume", action="store_true", help="continue an interrupted update")
+    _add_device(update)
+    _add_store(update)
+    update.set_defaults(run=_update)
+
+
 def _add_runs(parser: argparse.ArgumentParser, recipe: str, out: str) -> None:
     """Adds the arguments of commands with several runs."""
     parser.add_argument("recipe", metavar="RECIPE", help=recipe)
@@ -287,7 +316,9 @@ def _add_made(parser: argparse.ArgumentParser) -> None:
     """Adds the arguments of commands that make a model of others."""
     parser.add_argument("--name", required=True, help="the model's name")
     parser.add_argument("--out", type=Path, metavar="DIR", help="folder for it (runs/NAME)")
-    parser.add_argument("--publish", action="store_true", help="copy it to the store too")
+    parser.add_argument(
+        "--publish", action="store_true", help="add it to the store too, to be served"
+    )
     _add_store(parser)
 
 
@@ -441,13 +472,14 @@ def _list(arguments: argparse.Namespace) -> int:
     print("Models")
     for folder in model_store.folders(arguments.store):
         try:
-            card = model_store.read_card(folder)
+            card = model_store.read_card(model_store.current_folder(folder))
         except StoreError as error:
             print(f"  {folder.name:18} unusable: {error}")
         else:
             accuracy = card.metrics.get("test_accuracy")
             told = "not tested" if accuracy is None else f"test accuracy {accuracy:.2%}"
             print(f"  {card.name:18} {card.version}  {told}")
+    print("“glimpse models” lists every version")
     return 0
 
 
@@ -508,6 +540,46 @@ def _distil(arguments: argparse.Namespace) -> int:
     return _trained(made, publish=arguments.publish)
 
 
+def _update(arguments: argparse.Namespace) -> int:
+    if not arguments.reports:
+        raise TrainingError("name the database of reports: --reports URL, or set GLIMPSE_REPORTS")
+    from training.update import update  # noqa: PLC0415
+
+    try:
+        import reports  # noqa: PLC0415
+
+        accepted = list(reports.open_database(arguments.reports).accepted(arguments.name))
+    except ModuleNotFoundError as error:
+        raise TrainingError(
+            f"reports need {error.name}, which is not installed: pip install 'glimpse[reports]'"
+        ) from error
+    except ValueError as error:
+        raise TrainingError(f"--reports: {error}") from error
+    except reports.Away as error:
+        raise TrainingError(
+            f"the database of reports cannot be read ({error}); start it, and try again"
+        ) from error
+    updated = update(
+        arguments.name,
+        accepted,
+        arguments.data,
+        store=arguments.store,
+        recipe=arguments.recipe,
+        out=arguments.out,
+        device=arguments.device,
+        dry_run=arguments.dry_run,
+        resume=arguments.resume,
+        say=_say,
+    )
+    if updated.refusal:
+        print(f"Its report is {updated.folder / 'report.txt'}")
+        return 1
+    print(f"Written to {updated.folder}")
+    if updated.published is not None:
+        print(f"Published as {updated.published.name}: servers take it within seconds")
+    return _report_status(updated.report_failure, updated.folder)
+
+
 def _import(arguments: argparse.Namespace) -> int:
     from training import importing  # noqa: PLC0415
 
@@ -532,5 +604,5 @@ def _import(arguments: argparse.Namespace) -> int:
 def _written(folder: Path, published: Path | None) -> int:
     print(f"Written to {folder}")
     if published is not None:
-        print(f"Published in {published}: the app serves it after its next start")
+        print(f"Published in {published}: the app serves it from now on")
     return 0

@@ -24,7 +24,6 @@ from training.api import (
     data_recipe,
     label_places,
     plain_name,
-    publish_run,
     write_report,
 )
 from training.datasets import Part, load
@@ -101,7 +100,7 @@ def ensemble(
 
     The temperature is fitted on the validation part of the first one's data, and the report is of
     its test part. The files are written into `out` (runs/NAME) and, with `publish`, a store's
-    folder, copied there. Raises `TrainingError` or `StoreError`.
+    folder, added there as the version that is served. Raises `TrainingError` or `StoreError`.
     """
     name = plain_name(name)
     folders = [checkpoint_folder(model, store) for model in models]
@@ -160,7 +159,7 @@ def ensemble(
     folder = Path(out) if out is not None else Path("runs") / name
     pictures = validation.batch(torch.arange(min(64, len(validation))))
     made = checkpoint.write(whole, for_onnx, made, pictures, folder)
-    write_report(folder, card.labels, tested, held.test, split.name)
+    write_report(folder, made, tested, held.test, split.name)
     for own in cards:
         if "test_accuracy" in own.metrics:
             say(f"{own.name} {own.version}: test accuracy {own.metrics['test_accuracy']:.2%}")
@@ -172,8 +171,8 @@ def ensemble(
     )
     if publish is None:
         return trained
-    publish_run(folder, Path(publish) / name)
-    return dataclasses.replace(trained, published=Path(publish) / name)
+    place = model_store.add_version(folder, Path(publish) / name)
+    return dataclasses.replace(trained, published=place)
 
 
 def check_fit(cards: Sequence[Card]) -> None:

@@ -22,7 +22,7 @@ import tasks
 from model_store import Card, Input
 from tasks import InputSpec
 from training import checkpoint
-from training.api import IMPORTED, Say, plain_name, publish_run
+from training.api import IMPORTED, Say, plain_name
 from training.architectures import as_channels
 from training.errors import TrainingError
 from training.onnx_export import save_onnx, write_onnx
@@ -89,7 +89,7 @@ def import_model(
     It takes float32 pictures of `shape` (C, H, W) in a batch of any size, and gives a value for
     each of `labels`. Of TorchScript and torch.export the ONNX form is made too, and compared; an
     ONNX file stays the only form. The files are written into `out` (runs/NAME) and, with
-    `publish`, a store's folder, copied there. Raises `TrainingError`.
+    `publish`, a store's folder, added there as the version that is served. Raises `TrainingError`.
     """
     file = Path(file)
     kind = KINDS.get(file.suffix.lower())
@@ -134,8 +134,7 @@ def import_model(
     say(f"{card.name} {card.version}: written to {folder}")
     if publish is None:
         return Imported(card, folder)
-    publish_run(folder, Path(publish) / card.name)
-    return Imported(card, folder, Path(publish) / card.name)
+    return Imported(card, folder, model_store.add_version(folder, Path(publish) / card.name))
 
 
 def read_labels(given: str) -> list[str]:
@@ -244,6 +243,7 @@ def _from_torch(
         module = torch.jit.script(Wrapped(network, mean, std, logits=logits).eval())
     numbers = sum(parameter.numel() for parameter in network.parameters())
     card = model_store.save(module, replace(card, parameters=numbers), folder)
+    checkpoint.write_probe(module, pictures, folder)
     try:
         whole = save_onnx(module, card, folder)
         checkpoint.check_onnx(module, pictures, folder)
@@ -286,7 +286,7 @@ def _from_onnx(file: Path, card: Card, takes: Takes, folder: Path, say: Say) -> 
     logits = _gives_logits(given, one, card, takes, say)
     card = write_onnx(_wrapped(model, inputs[0], card, takes, logits=logits), card, folder)
     (folder / model_store.CHECKPOINT).unlink(missing_ok=True)  # of another import
-    model_store.load_onnx(folder)
+    checkpoint.write_probe(checkpoint.load_either(folder)[0], pictures, folder)
     say("ONNX is its only form: onnxruntime serves it, also beside torch")
     return card
 

@@ -25,7 +25,7 @@ from training import bases, devices, distributed
 from training.architectures import Classifier, Columns, build
 from training.datasets import Data, Part
 from training.errors import TrainingError
-from training.optimisers import make_optimiser, make_schedule
+from training.optimisers import falling, make_optimiser, make_schedule
 from training.recipe import OptimiserRecipe, Recipe, fitted
 from training.sampling import sample_indices, topped_up
 
@@ -130,9 +130,7 @@ class Run:
             self.classifier,
             self.recipe.transfer.first_layer,
         )
-        self.schedule = torch.optim.lr_scheduler.LinearLR(
-            self.optimiser, 1.0, 0.01, total_iters=self.steps * fine_tune.epochs
-        )
+        self.schedule = falling(self.optimiser, self.steps * fine_tune.epochs)
 
     def begin_epoch(self) -> None:
         """Brings the network into the mode of the next epoch."""
@@ -224,14 +222,17 @@ class Run:
         return torch.cat([chosen[~is_synthetic], chosen[is_synthetic]])
 
     def keep_if_best(self) -> bool:
-        """Keeps the newest epoch's weights if their validation is the best so far."""
+        """Keeps the newest epoch's weights if their validation is the best so far, or always if the
+        recipe chooses the last one.
+        """
 
         def rank(figures: dict[str, float]) -> tuple[float, float]:
             accuracy, loss = figures["validation_accuracy"], figures["validation_loss"]
             return (-loss, accuracy) if self.recipe.choose_by == "loss" else (accuracy, -loss)
 
         newest = self.history[-1]
-        if self.best_epoch and rank(newest) <= rank(self.history[self.best_epoch - 1]):
+        is_best = not self.best_epoch or rank(newest) > rank(self.history[self.best_epoch - 1])
+        if not is_best and self.recipe.choose_by != "last":
             return False
         self.best_epoch = len(self.history)
         self.best = copy.deepcopy(self.evaluated.state_dict())
@@ -355,7 +356,7 @@ def train(
         while len(run.history) < epochs and not out_of_patience(run):
             run.history.append(run.epoch())
             say(epoch_line(len(run.history), epochs, run.history[-1]))
-            if run.keep_if_best():
+            if run.keep_if_best() and recipe.choose_by != "last":
                 say(f"New best: Val Acc {run.history[-1]['validation_accuracy']:.2%}, saved")
             run.save(folder / STATE)
             if each_epoch is not None:
@@ -433,7 +434,7 @@ def make_classifier(recipe: Recipe, data: Data, base: bases.Base | None) -> Clas
         keep = recipe.network.keep
         base.load_into(network, data.labels, rejects=data.rejects, keep=keep)
         if isinstance(network, Columns):
-            network.kept = keep
+            network.kept = keep or base.kept
     if recipe.normalise != "base":
         mean, std = brightness(data.training)
         means, stds = [mean], [std]

@@ -6,7 +6,13 @@ import math
 
 import torch
 from torch import nn
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, OneCycleLR, ReduceLROnPlateau
+from torch.optim.lr_scheduler import (
+    ConstantLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+)
 
 from training.errors import TrainingError
 from training.recipe import OptimiserRecipe, Recipe
@@ -61,6 +67,8 @@ def make_schedule(recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int) 
     """
     if recipe.schedule == "constant":
         return ConstantLR(optimiser, factor=1.0)
+    if recipe.schedule == "linear":
+        return falling(optimiser, steps * recipe.epochs)
     if recipe.schedule == "plateau":
         return ReduceLROnPlateau(
             optimiser, factor=recipe.plateau_factor, patience=recipe.plateau_patience
@@ -80,3 +88,8 @@ def make_schedule(recipe: Recipe, optimiser: torch.optim.Optimizer, steps: int) 
         raise TrainingError(
             f"{recipe.optimiser.name} does not work with “schedule” one-cycle: {error}"
         ) from error
+
+
+def falling(optimiser: torch.optim.Optimizer, steps: int) -> LRScheduler:
+    """The learning rate falls linearly to almost 0 over that many batches."""
+    return LinearLR(optimiser, 1.0, 0.01, total_iters=steps)

@@ -178,22 +178,48 @@ class FineTuneRecipe(Table, frozen=True, kw_only=True):
     augmentation: Augmentation = Augmentation()
 
 
+class UpdateRecipe(Table, frozen=True, kw_only=True):
+    """How a model learns from what people reported; see `training.update`.
+
+    Of each reporter the newest `most_each` reports count. About `held_back` of all, a share, are
+    those of reporters from whom it does not learn: they test the new version. It learns for
+    `epochs`, at the share `lr` of the recipe's learning rate, from at most `rehearsal` pictures of
+    the recipe's own training part and the reports, which are repeated until they are the share
+    `reports` of an epoch. Of the target of the former, the share `distil` is what the present
+    version answers. The new weights are a moving average that still holds the share `old_weights`
+    of the old ones. It is published if it is better on the reports held back, and worse on
+    the validation part by less than `most_loss`, each by a test at the `level`.
+    """
+
+    most_each: Annotated[int, Meta(ge=1)] = 200
+    held_back: Annotated[float, Meta(gt=0, lt=1)] = 0.3
+    epochs: Annotated[int, Meta(ge=1)] = 4
+    lr: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    rehearsal: Annotated[int, Meta(ge=1)] = 20_000
+    reports: Annotated[float, Meta(gt=0, lt=1)] = 0.2
+    distil: Share = 0.9
+    old_weights: ShareBelowOne = 0.2
+    level: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
+    most_loss: Annotated[float, Meta(gt=0, lt=1)] = 0.001
+
+
 class Recipe(Table, frozen=True, kw_only=True):
     """A training run.
 
     Where `epochs`, `batch_size` or `warm_up` is 0, it follows from the number of pictures, as
     `fitted` says.
-    `schedule` is "constant"; "one-cycle" (Smith and Topin, 2018: the learning rate rises to its
-    full value over the first `warm_up` part of the run and falls to almost 0); or "plateau" (the
-    learning rate is multiplied by `plateau_factor` after `plateau_patience` epochs without a
-    lower validation loss). `sampler` is "shuffled" or "balanced", which samples all classes
-    equally often. `top_up` adds augmented copies to each class that has less than that share of
-    the largest, until it has that size (0: only classes of fewer than 20 pictures are topped up,
-    to 20 at most). `normalise` brings pictures to mean 0 and standard deviation 1: by the
-    statistics of the whole "data", of each "picture", which removes its brightness, or as for the
-    "base", the weights that it goes on from. Test-time augmentation: `mirror` averages the logits
-    over each picture and its mirror image, and `zoom` over the picture zoomed in and out by so many
-    pixels at each side (0: not at all).
+    `schedule` is "constant"; "linear" (the learning rate falls to almost 0); "one-cycle" (Smith and
+    Topin, 2018: it rises to its full value over the first `warm_up` part of the run and falls to
+    almost 0); or "plateau" (it is multiplied by `plateau_factor` after `plateau_patience` epochs
+    without a lower validation loss).
+    `sampler` is "shuffled" or "balanced", which samples all classes equally often. `top_up` adds
+    augmented copies to each class that has less than that share of the largest, until it has that
+    size (0: only classes of fewer than 20 pictures are topped up, to 20 at most).
+    `normalise` brings pictures to mean 0 and standard deviation 1: by the statistics of the whole
+    "data", of each "picture", which removes its brightness, or as for the "base", the weights that
+    it goes on from. Test-time augmentation: `mirror` averages the logits over each picture and its
+    mirror image, and `zoom` over the picture zoomed in and out by so many pixels at each side (0:
+    not at all).
     `most_refused` is the share of the validation pictures of any label that a network which rejects
     may refuse by mistake: its threshold follows from it.
     `balance` shifts the class prior of the predictions: 0 keeps that of training, 1 makes all
@@ -202,7 +228,7 @@ class Recipe(Table, frozen=True, kw_only=True):
     `average` is the decay per step of a moving average of the weights, which is then validated and
     exported (0: none).
     `choose_by` selects the best epoch: by validation "accuracy", or by "loss", which is finer if
-    epochs differ by a few pictures only.
+    epochs differ by a few pictures only; or it is the "last" one.
     `search` is what the command `search` tries, by the key's dotted name (“optimiser.lr”).
     `patience` stops a run after so many epochs without a new best (0: never). `target` is the
     test accuracy, 0..1, that the recipe must reach.
@@ -217,10 +243,11 @@ class Recipe(Table, frozen=True, kw_only=True):
     augmentation: Augmentation = Augmentation()
     fine_tune: FineTuneRecipe = FineTuneRecipe()
     transfer: TransferRecipe = TransferRecipe()
+    update: UpdateRecipe = UpdateRecipe()
     epochs: Count = 0
     batch_size: Count = 0
-    choose_by: Literal["accuracy", "loss"] = "accuracy"
-    schedule: Literal["constant", "one-cycle", "plateau"] = "constant"
+    choose_by: Literal["accuracy", "loss", "last"] = "accuracy"
+    schedule: Literal["constant", "linear", "one-cycle", "plateau"] = "constant"
     warm_up: ShareBelowOne = 0.0
     plateau_factor: Annotated[float, Meta(gt=0, lt=1)] = 0.5
     plateau_patience: Count = 10

@@ -153,8 +153,12 @@ def reliability(
     ]
 
 
-def write(folder: Path, names: list[str], tested: Tested) -> None:
+def write(
+    folder: Path, names: list[str], tested: Tested, reported: Mapping[str, Any] | None = None
+) -> None:
     """Writes the report of a test into `folder`: figures first, then pictures of them.
+
+    Of an update, `reported` is what people reported, see `training.update`.
 
     In report.json ``reliability`` holds the bins of `reliability`, and ``precision_recall`` each
     class's curve as [recall, precision] points. Of
@@ -177,6 +181,9 @@ def write(folder: Path, names: list[str], tested: Tested) -> None:
     else:
         figures["confusion_matrix"] = matrix.tolist()
         figures["precision_recall"] = precision_recall(truth, probabilities)
+    if reported is not None:
+        figures["reports"] = dict(reported)
+        text += "\n" + reported_text(reported)
     (folder / "report.txt").write_text(text, encoding="utf-8")
     _write_json(folder / "report.json", figures)
     draw_reliability(bins, folder / "reliability.png")
@@ -186,6 +193,48 @@ def write(folder: Path, names: list[str], tested: Tested) -> None:
         draw_matrix(matrix, names, folder / "confusion_matrix.png")
         draw_precision_recall(truth, probabilities, names, folder / "precision_recall.png")
         draw_text(text, folder / "report.png")
+
+
+def write_reported(folder: Path, reported: Mapping[str, Any]) -> None:
+    """Writes the report of an update that has made no version, in place of any other."""
+    for file in FILES:
+        (folder / file).unlink(missing_ok=True)
+    (folder / "report.txt").write_text(reported_text(reported), encoding="utf-8")
+    _write_json(folder / "report.json", {"reports": dict(reported)})
+
+
+def reported_text(reported: Mapping[str, Any]) -> str:
+    """What people reported, and what a model has learnt from it, as text."""
+    learnt, held_back = reported["learnt"], reported["held_back"]
+    lines = ["What people reported", "", f"{'':24} {'learnt':>9} {'held back':>9}"]
+    for label in dict.fromkeys([*learnt["labels"], *held_back["labels"]]):
+        numbers = [each["labels"].get(label, 0) for each in (learnt, held_back)]
+        lines.append(f"{_shown(label):>24} {numbers[0]:9} {numbers[1]:9}")
+    for name in ("count", "reporters"):
+        shown = "reports" if name == "count" else name
+        lines.append(f"{shown:>24} {learnt[name]:9} {held_back[name]:9}")
+    lines += ["", f"learnt by the version {reported['from']}"]
+    for reason, count in reported["left_out"].items():
+        lines.append(f"left out, {reason.replace('_', ' ')}: {count}")
+    for key, name in (
+        ("test", "reports held back"),
+        ("validation", "validation pictures"),
+        ("others", "validation pictures of none of the labels"),
+    ):
+        if own := reported.get(key):
+            lines.append(
+                f"{name}: {own['before']} of {own['count']} right before, {own['after']} after; "
+                f"{own['won']} won, {own['lost']} lost"
+            )
+    if "test" in reported:
+        lines.append(f"McNemar's exact test, one-sided: p = {reported['test']['p']:.2g}")
+        lines.append(
+            f"validation accuracy lost: {reported['validation']['most_lost']:.3%} at most (Tango's "
+            f"test, one-sided, {1 - reported['level']:.0%})"
+        )
+    if "refusal" in reported:
+        lines.append(f"not published: {reported['refusal']}")
+    return "\n".join(lines) + "\n"
 
 
 def confusions(matrix: NDArray[np.int64]) -> list[tuple[int, int, int]]:

@@ -12,7 +12,7 @@ GLIMPSE = "/home/NAME/glimpse"  # the clone; all paths are absolute, for the hos
 os.environ.update(
     {
         "OMP_NUM_THREADS": "1",  # workers are forked: a pool of threads would not live on in them
-        "GLIMPSE_ENGINE": "auto",  # torch where it is installed, onnxruntime elsewhere
+        "GLIMPSE_ENGINE": "auto",  # onnxruntime, and torch for models without an ONNX file
         "GLIMPSE_PROXY": "real-ip",  # the host says a client's address in X-Real-IP alone
         # "GLIMPSE_FACE_MODEL": "emotions-balanced",
     }

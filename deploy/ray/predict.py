@@ -212,7 +212,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = settings()
     name = given.model or str(config["DEFAULT_MODEL"])
     try:
-        card = model_store.read_card(Path(str(config["MODEL_STORE"])) / name)
+        model, version = model_store.split_name(name)
+        folder = Path(str(config["MODEL_STORE"])) / model
+        if version is None:
+            folder = model_store.current_folder(folder)
+        else:
+            folder = model_store.version_folder(folder, version)
+        card = model_store.read_card(folder)
         done, answered = done_in(output, name, card.version)
         shards = shards_of(source, given.column, given.shard, done, answered)
     except (OSError, ValueError, model_store.StoreError) as error:

@@ -21,7 +21,7 @@ const faces = element("faces");
 const go = element("go");
 const folder = element("folder-input");
 
-const table = new Table(element("answers"), (entry) => view(element("viewer"), entry));
+const table = new Table(element("answers"), (entry) => view(element("viewer"), entry, told()));
 const limits = { images: Number(drop.dataset.mostImages), bytes: Number(drop.dataset.mostBytes) };
 const queue = new Queue(limits, {
   answer(entry, { result, error }) {
@@ -179,6 +179,12 @@ function download() {
   const { labels } = model.selectedOptions[0].dataset;
   const text = csv(table.entries.filter(isDone), JSON.parse(labels));
   saveAs(new Blob([text], { type: "text/csv;charset=utf-8" }), `${model.value}.csv`);
+}
+
+/** What a report is to know of the model. */
+function told() {
+  const { labels, none, size } = model.selectedOptions[0].dataset;
+  return { labels: JSON.parse(labels), none, size };
 }
 
 function takesCrops() {

@@ -9,7 +9,7 @@ export async function copyText(text) {
     const field = document.createElement("textarea");
     field.value = text;
     field.className = "unseen";
-    document.body.append(field);
+    (document.querySelector("dialog:modal") ?? document.body).append(field);
     const focused = document.activeElement;
     field.select();
     const copied = document.execCommand("copy");

@@ -40,7 +40,7 @@ class Trial {
     const { path, curl } = this.#call();
     const [hint, url] = [this.#part("key-hint"), quoted(root + path)];
     if (hint) hint.hidden = !hasKey();
-    const sendsKey = this.#form.dataset.method === "POST" && hasKey();
+    const sendsKey = this.#form.dataset.method !== "GET" && hasKey();
     this.#part("curl").textContent = curl(sendsKey ? `${AUTHORIZATION} ${url}` : url);
   }
 
@@ -74,7 +74,7 @@ class Trial {
     if (method === "GET") return { path, curl: (rest) => `curl ${rest}` };
     if (this.#part("name")) return this.#withPicture(path, parametersOf(controls));
     const { body: written } = this.#form.elements;
-    if (!written) return { path, headers: {}, body: () => "", curl: (rest) => `curl -X POST ${rest}` };
+    if (!written) return { path, headers: {}, body: () => "", curl: (rest) => `curl -X ${method} ${rest}` };
     const text = written.value;
     return {
       path,
@@ -139,7 +139,7 @@ class Trial {
       const sent = await body?.();
       const started = performance.now();
       const response = body
-        ? await postOnce(root + path, sent, headers, { signal, patience: PATIENCE })
+        ? await postOnce(root + path, sent, headers, { signal, patience: PATIENCE, method: this.#form.dataset.method })
         : await fetchWhole(root + path, {}, { signal, patience: PATIENCE });
       const text = await response.text();
       if (!signal.aborted) this.#tell(response, text, performance.now() - started);

@@ -15,6 +15,7 @@ import { showSamples } from "./samples.js";
 import { percent } from "./score.js";
 import { addressOf, offerModels } from "./second.js";
 import { Sheet } from "./sheet.js";
+import { tellShown } from "./shown.js";
 import { t } from "./texts.js";
 import { saveAs } from "./transfer.js";
 import { Visit } from "./visit.js";
@@ -30,7 +31,10 @@ const error = element("error");
 const pad = new Pad(canvas);
 const pen = new KeyboardPen(pad, canvas, element("pen"), say);
 const heat = new Heat(readAgain, true);
-const answer = new Answer(element("answer"), showHeat);
+const answer = new Answer(element("answer"), (subject) => {
+  showHeat(subject);
+  tellShown(subject, shown);
+});
 const reader = new Reader(canvas.dataset.predictUrl, hear);
 const why = element("why");
 // A page in a frame elsewhere has neither.
@@ -250,6 +254,7 @@ function hear({ result, blank, error: problem, wait }) {
   if (problem?.isLost) again = setTimeout(retry, Math.max(wait, RETRY));
   if (!result) {
     answer.reset();
+    tellShown(null);
     heat.reset();
     reader.url = address();
     return;

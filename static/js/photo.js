@@ -3,6 +3,7 @@
 import { encoded } from "./encode.js";
 import { post } from "./post.js";
 import { failure, problemOf } from "./problem.js";
+import { noted } from "./shown.js";
 import { t } from "./texts.js";
 
 const LONGEST = 2048; // pixels of the longer side of what is sent instead of a large file
@@ -15,22 +16,29 @@ const LARGE = 300 * 1024; // bytes; to send a larger file takes longer than to m
 export async function lightened(file) {
   if (file.size <= LARGE) return file;
   try {
-    const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
-    const scale = Math.min(1, LONGEST / Math.max(picture.width, picture.height));
-    const canvas = document.createElement("canvas");
-    canvas.width = Math.max(1, Math.round(picture.width * scale));
-    canvas.height = Math.max(1, Math.round(picture.height * scale));
-    const context = canvas.getContext("2d");
-    context.fillStyle = "#fff";
-    context.fillRect(0, 0, canvas.width, canvas.height);
-    context.imageSmoothingQuality = "high";
-    context.drawImage(picture, 0, 0, canvas.width, canvas.height);
-    picture.close();
-    const smaller = encoded(canvas, "image/jpeg", 0.9);
-    return smaller && smaller.size < file.size ? smaller : file;
+    const smaller = await copied(file);
+    return smaller.size < file.size ? smaller : file;
   } catch {
     return file; // the server says what is wrong with it
   }
+}
+
+/** The picture in `file` drawn anew, and smaller where it is large; throws where the browser cannot. */
+export async function copied(file) {
+  const picture = await createImageBitmap(file, { imageOrientation: "from-image" });
+  const scale = Math.min(1, LONGEST / Math.max(picture.width, picture.height));
+  const canvas = document.createElement("canvas");
+  canvas.width = Math.max(1, Math.round(picture.width * scale));
+  canvas.height = Math.max(1, Math.round(picture.height * scale));
+  const context = canvas.getContext("2d");
+  context.fillStyle = "#fff";
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  context.imageSmoothingQuality = "high";
+  context.drawImage(picture, 0, 0, canvas.width, canvas.height);
+  picture.close();
+  const copy = encoded(canvas, "image/jpeg", 0.9);
+  if (!copy) throw new Error("this browser gives no JPEG");
+  return copy;
 }
 
 /**
@@ -46,6 +54,6 @@ export async function ask(url, file, signal, sent) {
     throw failure(cause, t("js.photo.slow"), t("js.photo.unreachable"));
   }
   const answer = await response.json().catch(() => null);
-  if (response.ok && answer) return answer.results[0];
+  if (response.ok && answer) return noted(answer, response, [file])[0];
   throw problemOf(answer, t("js.photo.failed", { status: response.status }));
 }

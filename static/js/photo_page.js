@@ -11,6 +11,7 @@ import { Problem, showProblem } from "./problem.js";
 import { offerCopies } from "./results.js";
 import { doubt, percent } from "./score.js";
 import { addressOf, offerModels } from "./second.js";
+import { tellShown } from "./shown.js";
 import { labelled, t } from "./texts.js";
 import { whenDropped, whenPicturePasted } from "./transfer.js";
 import { Zoom } from "./zoom.js";
@@ -153,6 +154,7 @@ function reset() {
   faces = [];
   others = [];
   taken = given = null;
+  tellShown(null);
   heat.reset();
   showRival();
   allowCopies(false);
@@ -248,6 +250,7 @@ function select(chosen) {
   which.hidden = faces.length === 1;
   which.textContent = t("js.faces.which", { index: chosen + 1, count: faces.length });
   answer.dataset.state = "answer";
+  tellShown(faces[chosen], given.result);
 }
 
 /** Shows what the network saw of `face`, or why it answers so where that is wanted and known. */

@@ -21,13 +21,14 @@ export class NoAnswer extends Error {
 }
 
 /**
- * The response to `body`, posted to `url`, once it is whole. Throws an AbortError where `signal` ends
- * it, a NoAnswer where there is no connection or it takes more than `patience` ms. Where `sent` is
- * given, it hears which share of the body is sent, and `patience` counts silence alone.
+ * The response to `body`, posted to `url` or sent by another `method`, once it is whole. Throws an
+ * AbortError where `signal` ends it, a NoAnswer where there is no connection or it takes more than
+ * `patience` ms. Where `sent` is given, it hears which share of the body is sent, and `patience`
+ * counts silence alone.
  */
-export async function postOnce(url, body, headers, { signal, patience = 30_000, sent } = {}) {
+export async function postOnce(url, body, headers, { signal, patience = 30_000, sent, method = "POST" } = {}) {
   const own = { Accept: "application/json", ...(key && { Authorization: `Bearer ${key}` }) };
-  const init = { method: "POST", body, headers: { ...own, ...headers } };
+  const init = { method, body, headers: { ...own, ...headers } };
   const response = sent
     ? await upload(url, init, { signal, patience, sent })
     : await fetchWhole(url, init, { signal, patience });
@@ -46,7 +47,9 @@ export async function fetchWhole(url, init, { signal, patience }) {
   try {
     const response = await fetch(url, { ...init, signal: flight.signal });
     const { status, statusText } = response;
-    return new Response(await response.arrayBuffer(), { status, statusText, headers: response.headers });
+    const bytes = await response.arrayBuffer();
+    // An answer with status 204 may not have even an empty body.
+    return new Response(bytes.byteLength ? bytes : null, { status, statusText, headers: response.headers });
   } catch {
     flight.signal.throwIfAborted();
     throw new NoAnswer(false);

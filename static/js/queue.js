@@ -2,6 +2,7 @@
 
 import { NoAnswer, post } from "./post.js";
 import { failure, Problem, problemOf } from "./problem.js";
+import { noted } from "./shown.js";
 import { number, t } from "./texts.js";
 
 const AT_ONCE = 2; // requests under way; a worker of the server answers one at a time
@@ -149,7 +150,8 @@ export class Queue {
   /** Tells the answers of `group`; gives the entries that did not fit into one request's work. */
   #hand(group, results) {
     const again = [];
-    for (const [index, { error, ...result }] of results.entries()) {
+    for (const [index, result] of results.entries()) {
+      const { error } = result;
       if (error?.status === 413 && group.length > 1) again.push(group[index]);
       else this.#tell.answer(group[index], error ? { error: problemOf(error) } : { result });
     }
@@ -183,7 +185,9 @@ async function request(url, group, signal) {
   }
   signal.throwIfAborted();
   const { status } = response;
-  if (response.ok && body) return { results: body.results };
+  if (response.ok && body) {
+    return { results: noted(body, response, group.map(({ file }) => file)) };
+  }
   const seconds = Number(response.headers.get("Retry-After"));
   if (status === 429 || (status === 503 && seconds)) return { wait: seconds || WAIT };
   const problem = problemOf(body, t("js.queue.failed", { status }));

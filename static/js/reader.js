@@ -2,6 +2,7 @@
 
 import { post } from "./post.js";
 import { failure, problemOf } from "./problem.js";
+import { noted } from "./shown.js";
 import { t } from "./texts.js";
 
 const PAUSE = 50; // ms from one request to the next at least
@@ -73,8 +74,9 @@ export class Reader {
     try {
       const headers = { "Content-Type": "application/octet-stream" };
       const options = { signal, patience: PATIENCE, sent: wanted.sent };
-      const response = await post(this.#url, await wanted.picture(), headers, options);
-      if (response.ok) return { result: (await response.json()).results[0] };
+      const picture = await wanted.picture();
+      const response = await post(this.#url, picture, headers, options);
+      if (response.ok) return { result: noted(await response.json(), response, [picture])[0] };
       const failed = t("js.reader.failed", { status: response.status });
       const problem = problemOf(await response.json().catch(() => null), failed);
       if (response.status === 422) return { blank: problem };

@@ -180,8 +180,8 @@ def joined(data: Data, further: Data, name: str) -> Data:
     held |= {f"{name}_{other}": part for other, part in further.others.items()}
     return replace(
         data,
-        training=_together(data.training, further.training),
-        validation=_together(data.validation, further.validation),
+        training=together(data.training, further.training),
+        validation=together(data.validation, further.validation),
         description={
             **data.description,
             "name": f"{data.description['name']}; {further.description['name']}",
@@ -194,8 +194,8 @@ def joined(data: Data, further: Data, name: str) -> Data:
     )
 
 
-def _together(one: Part, other: Part) -> Part:
-    """The pictures of both, in memory."""
+def together(one: Part, other: Part) -> Part:
+    """The pictures of both, in memory; of one without shares, each has its label alone."""
     shares = None
     if one.shares is not None or other.shares is not None:
         classes = next(part.shares for part in (one, other) if part.shares is not None).shape[1]

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta, Struct
 
-from model_store import Card
+from model_store import Card, title
 
 MOST_MISTAKES = 5  # in words beside a matrix
 MOST_CONFUSIONS = 20  # in place of one
@@ -64,6 +64,33 @@ class Hardest(Struct):
 
     pictures: list[HardPicture] = []
     credit: str = ""
+
+
+class Group(Struct):
+    """How many reports there are, and of how many people."""
+
+    count: Count
+    reporters: Count
+
+
+class Before(Struct):
+    """How many of `count` pictures the version before got right, and this one `after` it; how
+    likely chance alone would do as well, where that is known.
+    """
+
+    count: Count
+    before: Count
+    after: Count
+    p: Share | None = None
+
+
+class Reported(Struct):
+    """What a version has learnt from what people reported, see `training.update`."""
+
+    learnt: Group
+    held_back: Group
+    test: Before
+    validation: Before
 
 
 class Report(Struct, frozen=True):
@@ -140,7 +167,7 @@ def _read(file: Path, kind: Any, otherwise: Any) -> Any:
         return otherwise
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         log.warning(
-            "%s/%s is invalid and left out of its page: %s", file.parent.name, file.name, error
+            "%s/%s is invalid and left out of its page: %s", title(file.parent), file.name, error
         )
         return otherwise
 
@@ -160,6 +187,12 @@ def accuracy(card: Card) -> tuple[float, float, float] | None:
         return None
     low, high = told(card.metrics, "test_accuracy_interval", tuple[Share, Share], (value, value))
     return (value, low, high) if low <= value <= high else (value, value, value)
+
+
+def reported(card: Card) -> Reported | None:
+    """What people reported about the version before, if this one has learnt from it."""
+    found: Reported | None = told(card.metrics, "reports", Reported)
+    return found
 
 
 def recalls(card: Card) -> dict[str, float]:

@@ -1,0 +1,1 @@
+"""Alembic's migrations: how a database of an older version gets today's tables."""
