@@ -80,7 +80,8 @@ function begin(asked) {
   const { labels, kind, none, size } = about;
   title.textContent = kind === "unsure" ? dialog.dataset.keep : dialog.dataset.report;
   const told = { label: labelled(label), score: percent(score), none };
-  element("report-about").textContent = t(verdict === "none" ? "js.report.about_none" : "js.report.about", told);
+  const isNone = verdict === "none";
+  element("report-about").textContent = isNone ? t("js.report.about_none", told) : t("js.report.about", told);
   element("report-size").textContent = t("js.report.seen", { size });
   element("report-none").textContent = none;
   const image = element("report-seen");
