@@ -98,6 +98,7 @@ showSamples(element("samples"), (strokes, name) => {
   pen.lift();
   visit?.next();
   pad.replace(strokes);
+  canvas.focus({ preventScroll: true }); // the sample that was pressed is gone
   say(t("js.samples.drawn", { name }));
 });
 

@@ -87,7 +87,9 @@ stop.addEventListener("click", () => {
 for (const sample of document.querySelectorAll("[data-sample]")) {
   sample.addEventListener("click", async () => {
     try {
-      read(await (await fetch(sample.dataset.sample)).blob());
+      const blob = await (await fetch(sample.dataset.sample)).blob();
+      element("photo-input").focus({ preventScroll: true }); // the sample is gone with the first photo
+      read(blob);
     } catch {
       fail(new Problem(t("js.photo.unreachable")));
     }

@@ -76,10 +76,12 @@ function open(asked) {
 
 function begin(asked) {
   about = asked;
-  const { label, score, predictions, seen } = about.subject;
+  const { label, score, predictions, seen, verdict } = about.subject;
   const { labels, kind, none, size } = about;
   title.textContent = kind === "unsure" ? dialog.dataset.keep : dialog.dataset.report;
-  element("report-about").textContent = t("js.report.about", { label: labelled(label), score: percent(score) });
+  const told = { label: labelled(label), score: percent(score), none };
+  const isNone = verdict === "none";
+  element("report-about").textContent = isNone ? t("js.report.about_none", told) : t("js.report.about", told);
   element("report-size").textContent = t("js.report.seen", { size });
   element("report-none").textContent = none;
   const image = element("report-seen");

@@ -91,6 +91,13 @@ def test_an_answer_is_reported_with_consent_and_without_the_whole_picture(
     assert report["answer"].endswith(".0")
 
 
+def test_the_dialog_too_says_that_it_was_no_digit(page: Page):
+    page.get_by_role("button", name="Draw A").click()
+    expect(page.get_by_test_id("sureness")).to_contain_text("That is not a digit", timeout=SLOW)
+    opened(page)
+    expect(page.get_by_test_id("report")).to_contain_text("It said: not a digit. Closest: ")
+
+
 def test_nothing_is_sent_before_a_visitor_says_what_it_is_and_agrees(
     page: Page, sent: list[dict[str, Any]]
 ):

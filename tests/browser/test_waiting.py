@@ -5,6 +5,10 @@ from __future__ import annotations
 import io
 import os
 import re
+import threading
+import time
+import urllib.request
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 from PIL import Image
@@ -39,11 +43,18 @@ def test_what_is_no_digit_is_told_so_with_the_closest(page: Page):
 
 
 def test_a_sample_is_drawn_and_read(page: Page):
-    page.get_by_role("button", name="Draw 42").click()
+    page.get_by_role("button", name="Draw 42").press("Enter")
     settle(page)
     expect(page.get_by_test_id("digit-label")).to_have_text("42")
+    expect(page.get_by_test_id("pad")).to_be_focused()
     page.get_by_test_id("undo").click()
     expect(page.get_by_role("button", name="Draw 42")).to_be_visible()
+
+
+def test_a_sample_photo_leaves_the_keyboard_at_the_choice_of_another(faces: Page):
+    faces.locator("[data-sample]").first.press("Enter")
+    expect(faces.locator(".face")).to_have_count(4, timeout=SLOW)
+    expect(faces.get_by_test_id("photo-input")).to_be_focused()
 
 
 def test_the_drawing_outlives_a_reload(page: Page):
@@ -276,3 +287,44 @@ def test_another_model_is_asked_beside_the_first(open_page: OpenPage, shipped: s
     expect(page.get_by_test_id("rival-answer")).to_have_text(
         re.compile(r"^7, \d+\.\d %$"), timeout=SLOW
     )
+
+
+class InPieces(BaseHTTPRequestHandler):
+    """Passes requests on to `app`; a page comes in two pieces, with a pause between them."""
+
+    app = ""
+    cut = b'<figure class="seen">'
+
+    def do_GET(self) -> None:
+        request = urllib.request.Request(self.app + self.path, headers={"Host": "127.0.0.1"})
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            body = answer.read()
+            self.send_response(200)
+            self.send_header("Content-Type", answer.headers["Content-Type"])
+        self.end_headers()
+        first, cut, rest = body.partition(self.cut)
+        self.wfile.write(first)
+        if cut:
+            time.sleep(1.5)
+        self.wfile.write(cut + rest)
+
+    def log_message(self, *_: object) -> None:
+        """Keeps the tests' output clean."""
+
+
+def test_a_page_that_comes_in_pieces_does_not_move(open_page: OpenPage, server: str):
+    handler = type("Handler", (InPieces,), {"app": server})
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as pieces:
+        threading.Thread(target=pieces.serve_forever, daemon=True).start()
+        page = open_page("about:blank")
+        page.add_init_script(
+            """window.shifts = [];
+            new PerformanceObserver((list) => shifts.push(...list.getEntries()))
+                .observe({ type: "layout-shift", buffered: true });"""
+        )
+        page.goto(f"http://127.0.0.1:{pieces.server_port}/")
+        expect(page.get_by_role("button", name="Draw 42")).to_be_visible()
+        page.wait_for_timeout(200)
+        moved = page.evaluate("shifts.flatMap((e) => e.sources.map((s) => s.node?.outerHTML))")
+        pieces.shutdown()
+    assert moved == []
