@@ -7,7 +7,7 @@ import io
 import os
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -152,8 +152,13 @@ def vouched(file: Path, sha256: str, remedy: str) -> bytes:
 def replace_file(path: Path, content: bytes) -> None:
     """Writes a file in one step: it is the old one or the new one, never half."""
     partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(path)
+    try:
+        with partial.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except OSError:  # on a full disk, what there is of it would take the last space
+        with suppress(OSError):
+            partial.unlink()
+        raise

@@ -118,10 +118,18 @@ def add_version(source: Path, folder: Path, *, use: bool = True) -> Path:
                 shutil.copyfile(file, partial / file.name)
         if is_there := place.is_dir():
             place.rename(old)
-        partial.rename(place)
+        try:
+            partial.rename(place)
+        except OSError:
+            if is_there:
+                old.rename(place)
+            raise
     finally:
         for left in (partial, old):
             shutil.rmtree(left, ignore_errors=True)
+        with suppress(OSError):  # a first version failed, else they are not empty
+            place.parent.rmdir()
+            folder.rmdir()
     # Servers look at a version again when it is named again.
     if use or (is_there and _named(folder) == card.version):
         _make_current(folder, card.version)

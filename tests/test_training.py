@@ -526,7 +526,7 @@ def test_an_unknown_recipe_lists_the_known(capsys):
 def test_nothing_to_resume_is_said(data, tiny, tmp_path, capsys):
     arguments = ["train", str(tiny), "--data", str(data), "--out", str(tmp_path), "--resume"]
     assert main(arguments) == 2
-    assert "nothing to resume" in capsys.readouterr().err
+    assert "leave --resume out" in capsys.readouterr().err
 
 
 def test_another_recipes_state_is_not_resumed(run, data, tiny, tmp_path, capsys):

@@ -249,7 +249,7 @@ def test_what_a_model_cannot_use_is_left_out_and_counted(made):
     assert np.array_equal(kept.part.pictures[:, 0], np.stack(newest))
 
 
-def test_nobody_is_both_learnt_from_and_held_back_even_later(made):
+def test_nobody_is_both_learnt_from_and_held_back_and_later_few_are(made):
     card = model_store.read_card(made / "store" / "shades")
     first = usable(accepted(100, reporters=25), card, 200)[0]
     more = accepted(100, reporters=25) + accepted(60, reporters=15, seed=1)
@@ -257,7 +257,7 @@ def test_nobody_is_both_learnt_from_and_held_back_even_later(made):
     (learnt, tested), (_, tested_later) = (split(each, UpdateRecipe()) for each in (first, later))
     assert not set(learnt.reporters) & set(tested.reporters)
     assert 20 <= len(tested) <= 30
-    # Those that an older version has learnt from do not test a newer one.
+    # Few of those that an older version has learnt from test a newer one.
     moved = set(learnt.reporters) & set(tested_later.reporters)
     assert len(moved) <= 1
 

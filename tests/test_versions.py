@@ -8,6 +8,7 @@ import shutil
 import threading
 import time
 import weakref
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -179,6 +180,39 @@ def test_a_full_disk_leaves_the_versions_as_they_were(digits, tmp_path, monkeypa
     monkeypatch.setattr("shutil.copyfile", full)
     with pytest.raises(OSError, match="No space"):
         model_store.add_version(tmp_path / "new", digits)
+    assert sorted(digits.rglob("*")) == before
+    made(tmp_path / "first", 5, 5)
+    with pytest.raises(OSError, match="No space"):  # of a model that is not there yet
+        model_store.add_version(tmp_path / "first", digits.parent / "other" / "digits")
+    assert not (digits.parent / "other" / "digits").exists()
+
+
+def test_a_version_that_cannot_be_replaced_stays(digits, tmp_path, monkeypatch):
+    made(tmp_path / "new", 3, 3)
+    (tmp_path / "new" / "report.txt").write_text("New")
+    before, rename = sorted(digits.rglob("*")), Path.rename
+
+    def refuse(source, target):
+        if source.joinpath("report.txt").exists():
+            raise OSError(13, "Permission denied")
+        return rename(source, target)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(OSError, match="Permission denied"):
+        model_store.add_version(tmp_path / "new", digits)
+    assert sorted(digits.rglob("*")) == before
+
+
+def test_a_full_disk_leaves_what_is_current(digits, monkeypatch):
+    def full(descriptor):
+        raise OSError(28, "No space left on device")
+
+    model_store.use(digits, version(2, 2))
+    before = sorted(digits.rglob("*"))
+    monkeypatch.setattr("os.fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        model_store.use(digits, version(3, 3))
+    assert model_store.current_version(digits) == version(2, 2)
     assert sorted(digits.rglob("*")) == before
 
 

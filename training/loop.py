@@ -314,7 +314,7 @@ def read_state(file: Path) -> dict[str, Any]:
         if not isinstance(state["recipe"], dict) or "random" not in state:
             raise ValueError
     except FileNotFoundError as error:
-        raise TrainingError(f"nothing to resume: there is no {file}") from error
+        raise TrainingError(f"nothing to resume: there is no {file}; leave --resume out") from error
     except Exception as error:  # torch.load may raise anything at all
         raise TrainingError(
             f"{file} is damaged, of an older version, or not the state of a run; train without "

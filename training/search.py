@@ -187,7 +187,7 @@ def _study(folder: Path, recipe: Recipe, data: Data, *, resume: bool) -> optuna.
     if file.exists() and not resume:
         raise TrainingError(f"{file} holds a search: add --resume, or choose another --out")
     if resume and not file.exists():
-        raise TrainingError(f"nothing to resume: there is no {file}")
+        raise TrainingError(f"nothing to resume: there is no {file}; leave --resume out")
     folder.mkdir(parents=True, exist_ok=True)
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(

@@ -235,9 +235,9 @@ def _pixels(content: bytes, shape: tuple[int, int, int]) -> NDArray[np.uint8] | 
 def split(reports: Reports, how: UpdateRecipe) -> tuple[Reports, Reports]:
     """The reports to learn from, and those held back, by reporter.
 
-    Reporters have a fixed order that looks random, and the first ones are held back: the same from
-    one update to the next, so that no version is tested by what an older one has learnt. Raises
-    `TrainingError` where there are too few.
+    Reporters have a fixed order that looks random, and the first ones are held back: mostly the
+    same from one update to the next. Of those that an older version has learnt from, both versions
+    know the pictures. Raises `TrainingError` where there are too few.
     """
     count, fewest = len(reports), gate.fewest_won(how.level)
     names, sizes = np.unique(reports.reporters, return_counts=True)
