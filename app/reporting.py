@@ -28,6 +28,7 @@ from app.errors import (
     ReportedOtherwise,
     ReportsAway,
     TooManyReports,
+    UnknownModel,
     UnknownReport,
 )
 from app.guard import sender
@@ -224,7 +225,7 @@ def report() -> Response:
     kept_by = database()
     given = _given(Report)
     name = _checked(given)
-    model = models().get(given.model or current_app.config["DEFAULT_MODEL"])
+    model = _model(given.model or current_app.config["DEFAULT_MODEL"])
     said = None if given.kind == "unsure" else _said(given.label, model.card.labels)
     sent = _sent(given, name, model, said)
     kept = _add(kept_by, sent)
@@ -287,6 +288,14 @@ def _checked(given: Report) -> str:
         raise MissingImage(NO_PICTURE)
     place = "" if given.subject is UNSET else f".{given.subject}"
     return given.answer if given.answer.endswith(place) else f"{given.answer[:75]}{place}"
+
+
+def _model(name: str) -> Model:
+    """The model that answered; the present version where the one that did has been removed."""
+    try:
+        return models().get(name)
+    except UnknownModel:
+        return models().get(name.partition("@")[0])
 
 
 def _said(label: str | UnsetType | None, labels: list[str]) -> str | None:

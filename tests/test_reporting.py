@@ -172,6 +172,12 @@ def test_the_version_that_answered_may_be_named(taking, database):
     assert (found.model, found.version) == ("digits", version)
 
 
+def test_a_report_of_a_version_that_is_gone_is_of_the_present_one(taking, database):
+    assert send(taking, model="digits@2020.01.01-0000000").status_code == 201
+    (found,) = database.page().reports
+    assert found.version == taking.get("/api/models/digits").get_json()["version"]
+
+
 # What is refused.
 
 SMALL_FACE = data_url(encode(Image.new("L", (48, 48))))
@@ -196,7 +202,7 @@ HOSTILE = [
     ({"label": {"a": 1}}, 400, "bad-parameter"),
     ({"kind": "praise"}, 400, "bad-parameter"),
     ({"model": "none"}, 404, "unknown-model"),
-    ({"model": "digits@1"}, 404, "unknown-model"),
+    ({"model": "cats@1"}, 404, "unknown-model"),
     ({"model": "../digits\u0000"}, 404, "unknown-model"),
     ({"model": 1}, 400, "bad-parameter"),
     ({"seen": ...}, 400, "missing-image"),
