@@ -186,9 +186,9 @@ class UpdateRecipe(Table, frozen=True, kw_only=True):
     `epochs`, at the share `lr` of the recipe's learning rate, from at most `rehearsal` pictures of
     the recipe's own training part and the reports, which are repeated until they are the share
     `reports` of an epoch. Of the target of the former, the share `distil` is what the present
-    version answers. The new weights are a moving average that still holds the share `old_weights`
-    of the old ones. It is published if it is better on the reports held back, and worse on
-    the validation part by less than `most_loss`, each by a test at the `level`.
+    version answers. With `old_weights` the new weights are a moving average that still holds that
+    share of the old ones. It is published if it is better on the reports held back, and worse on the
+    validation part by less than `most_loss`, each by a test at the `level`.
     """
 
     most_each: Annotated[int, Meta(ge=1)] = 200
@@ -198,7 +198,7 @@ class UpdateRecipe(Table, frozen=True, kw_only=True):
     rehearsal: Annotated[int, Meta(ge=1)] = 20_000
     reports: Annotated[float, Meta(gt=0, lt=1)] = 0.2
     distil: Share = 0.0
-    old_weights: ShareBelowOne = 0.2
+    old_weights: ShareBelowOne = 0.0
     level: Annotated[float, Meta(gt=0, lt=0.5)] = 0.05
     most_loss: Annotated[float, Meta(gt=0, lt=1)] = 0.001
 
