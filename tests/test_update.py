@@ -227,7 +227,7 @@ def test_a_full_disk_leaves_the_old_version(place, monkeypatch):
 
 
 def test_what_a_model_cannot_use_is_left_out_and_counted(made):
-    card = model_store.read_card(made / "store" / "shades")
+    card = model_store.read_card(model_store.current_folder(made / "store" / "shades"))
     reports = accepted(10, reporters=2)
     reports += accepted(3, reporters=1, seed=1, label="purple")
     reports += accepted(2, reporters=1, seed=2, label=None)
@@ -250,7 +250,7 @@ def test_what_a_model_cannot_use_is_left_out_and_counted(made):
 
 
 def test_nobody_is_both_learnt_from_and_held_back_and_later_few_are(made):
-    card = model_store.read_card(made / "store" / "shades")
+    card = model_store.read_card(model_store.current_folder(made / "store" / "shades"))
     first = usable(accepted(100, reporters=25), card, 200)[0]
     more = accepted(100, reporters=25) + accepted(60, reporters=15, seed=1)
     later = usable(more, card, 200)[0]

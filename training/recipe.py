@@ -187,8 +187,8 @@ class UpdateRecipe(Table, frozen=True, kw_only=True):
     the recipe's own training part and the reports, which are repeated until they are the share
     `reports` of an epoch. Of the target of the former, the share `distil` is what the present
     version answers. With `old_weights` the new weights are a moving average that still holds that
-    share of the old ones. It is published if it is better on the reports held back, and worse on the
-    validation part by less than `most_loss`, each by a test at the `level`.
+    share of the old ones. It is published if it is better on the reports held back, and worse on
+    the validation part by less than `most_loss`, each by a test at the `level`.
     """
 
     most_each: Annotated[int, Meta(ge=1)] = 200
