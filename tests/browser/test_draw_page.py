@@ -513,7 +513,7 @@ def test_the_page_shows_how_to_call_the_api_of_this_host(page: Page, server: str
 
 def test_all_addresses_stay_under_the_prefix_that_the_app_is_mounted_at(client: FlaskClient):
     html = client.get("/", environ_overrides={"SCRIPT_NAME": "/glimpse"}).text
-    addresses = re.findall(r'(?:href|src|data-predict-url)="([^"]*)"', html)
+    addresses = re.findall(r'(?:href|src|data-predict-url)="([^"#]+)"', html)
     assert len(addresses) > 5
     assert [address for address in addresses if not address.startswith("/glimpse/")] == []
     assert "http://localhost/glimpse/api/predict" in html

@@ -44,7 +44,7 @@ def test_the_layers_light_up_while_something_is_drawn_and_go_out_when_it_is_clea
 def test_a_map_that_is_tapped_shows_its_filter_and_what_excites_it(page: Page):
     look(page)
     layer = page.get_by_test_id("layer").nth(1)
-    with page.expect_response("**/inside/digits/1/2*"):
+    with page.expect_response("**/inside/digits*/1/2*"):
         maps = layer.locator(".maps")
         side = maps.evaluate("(each) => (each.clientWidth + 2) / 16")
         maps.click(position={"x": 2.5 * side, "y": side / 2})
