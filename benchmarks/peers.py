@@ -29,7 +29,7 @@ def models() -> Any:
     """Glimpse's models, loaded and warm."""
     from app import create_app
 
-    return create_app({"ENGINE": "torch"}).extensions["models"]
+    return create_app().extensions["models"]
 
 
 def answer(contents: list[bytes], name: str) -> dict[str, Any]:
@@ -41,7 +41,9 @@ def answer(contents: list[bytes], name: str) -> dict[str, Any]:
         model.task.find(decode(each, 20_000_000), model.spec, whole=True)[0] for each in contents
     ]
     results = []
-    for scores in model.network(np.stack([each.pixels for each in found])):
+    count = len(model.card.labels)
+    for probabilities in model.network(np.stack([each.pixels for each in found])):
+        scores = probabilities[:count] / probabilities[:count].sum()  # without “none”
         ranked = [
             {"label": model.card.labels[index], "score": round(float(scores[index]), 9)}
             for index in np.argsort(-scores)
