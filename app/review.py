@@ -28,13 +28,14 @@ from werkzeug.wrappers import Response as AnyResponse
 
 from app.errors import BadParameter, answer
 from app.models import models
+from app.reporting import database
 from app.sign_in import Session, SignedOut, SignIn
 from app.texts import keep_language, t
 from tasks.decode import decode
 from tasks.problems import Problem
 
 if TYPE_CHECKING:
-    from reports import Away, Count, Database, Kind, Outline, Report, Status
+    from reports import Away, Count, Kind, Outline, Report, Status
 
 TABS = ("new", "unsure", "accepted", "rejected")
 EACH = 60  # groups of near copies on a page
@@ -68,9 +69,7 @@ def register(app: Flask) -> None:
     if not app.config["REVIEW_KEYS"]:
         return
     sign_in = SignIn(
-        app.config["REVIEW_KEYS"],
-        app.config["RATE_STORAGE"],
-        lambda: database(app),
+        app.config["REVIEW_KEYS"], app.config["RATE_STORAGE"], lambda: app.extensions["reports"]
     )
     if app.extensions["reports"] is not None:
         from reports import Away  # noqa: PLC0415  # without reports, nothing of it is needed
@@ -82,12 +81,6 @@ def register(app: Flask) -> None:
 
 def _answer_away(away: Away) -> Response:
     return answer(ReviewAway(away.wait))
-
-
-def database(app: Flask | None = None) -> Database:
-    """The database of reports."""
-    found: Database = (app or current_app).extensions["reports"]
-    return found
 
 
 def signing() -> SignIn:

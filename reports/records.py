@@ -13,16 +13,14 @@ STATUSES: Final = ("new", "accepted", "rejected")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sent:
-    """A report as it is sent in.
+class Answered:
+    """What a report says of an answer.
 
-    `answer` names the answer that it is about. `predicted`, `score` (0..1), `verdict` and
-    `entropy` (nats) are what the model says to `picture`, a PNG of what its network saw. `said` is
-    the label or word that is right, or none for “none of these”. `whole` is the whole picture, a
-    PNG or JPEG, and `whole_name` its file's name as the client gave it: never a path to write to.
+    `predicted`, `score` (0..1), `verdict` and `entropy` (nats) are what the model says to
+    `picture`, a PNG of what its network saw. `said` is the label or word that is right, or none for
+    “none of these”.
     """
 
-    answer: str
     kind: Kind
     model: str
     version: str
@@ -33,6 +31,17 @@ class Sent:
     entropy: float
     said: str | None
     picture: bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent(Answered):
+    """A report as it is sent in.
+
+    `answer` names the answer that it is about. `whole` is the whole picture, a PNG or JPEG, and
+    `whole_name` its file's name as the client gave it: never a path to write to.
+    """
+
+    answer: str
     whole: bytes | None = None
     whole_name: str | None = None
 
@@ -50,7 +59,7 @@ class Kept:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Report:
+class Report(Answered):
     """A report for review, without who sent it.
 
     `likeness` is the picture's difference hash, 64 bits: near copies differ in few of them.
@@ -58,17 +67,7 @@ class Report:
     """
 
     id: int
-    kind: Kind
     created: datetime
-    model: str
-    version: str
-    task: str
-    predicted: str
-    score: float
-    verdict: str
-    entropy: float
-    said: str | None
-    picture: bytes
     has_whole: bool
     whole_name: str | None
     likeness: int
